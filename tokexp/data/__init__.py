@@ -1,0 +1,1 @@
+"""Sources of labelled images and of released tokens: one file per kind."""

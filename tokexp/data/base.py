@@ -1,0 +1,95 @@
+"""What every source of data gives: images by split and position, labels, stable sample ids; and a training batch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+class ImageSource(ABC):
+    """Labelled images of one data spec, in splits `train`, `test` and, where asked for, `select`.
+
+    The order within a split is deterministic and the same on every machine.
+    """
+
+    @property
+    @abstractmethod
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; a label is a position in this tuple."""
+
+    @abstractmethod
+    def labels(self, split: str) -> np.ndarray:
+        """Return the int64 labels (N,) of a split. Raises KeyError for a split that does not exist."""
+
+    @abstractmethod
+    def sample_ids(self, split: str) -> list[str]:
+        """Return one stable, unique name per image of a split, in its order."""
+
+    @abstractmethod
+    def read(self, split: str, positions: Sequence[int]) -> torch.Tensor:
+        """Return float32 images (n, C, H, W) in [0, 1] at these positions, already at the spec's size."""
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits that exist."""
+        return ("train", "test")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a training step works on. Exactly one of `indices`, `values` is the current content.
+
+    indices: (B, H, W) int64 tokens, before lookup. values: (B, C, H, W) float32 embeddings or pixels.
+    labels: (B,) int64 class of each image. targets: (B, classes) float32 soft targets once samples were mixed.
+    """
+
+    labels: torch.Tensor
+    num_classes: int
+    indices: torch.Tensor | None = None
+    values: torch.Tensor | None = None
+    targets: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.labels)
+
+    def with_values(self, values: torch.Tensor) -> Batch:
+        """Return the batch with embeddings (or pixels) as its content."""
+        return replace(self, values=values, indices=None)
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Return the samples from `start` to before `stop`."""
+        cut = {name: getattr(self, name) for name in ("indices", "values", "targets")}
+        return Batch(
+            self.labels[start:stop],
+            self.num_classes,
+            **{name: None if item is None else item[start:stop] for name, item in cut.items()},
+        )
+
+    def soft_targets(self) -> torch.Tensor:
+        """Return (B, classes) float32 targets: the mixed ones, or one-hot labels."""
+        from torch.nn.functional import one_hot
+
+        return one_hot(self.labels, self.num_classes).float() if self.targets is None else self.targets
+
+
+def join(parts: Sequence[Batch]) -> Batch:
+    """Concatenate batches of values; targets become soft where any part's are."""
+    import torch
+
+    soft = any(part.targets is not None for part in parts)
+    values = [part.values for part in parts if part.values is not None]
+    if len(values) != len(parts):
+        raise ValueError("only batches after lookup can be joined")
+    return Batch(
+        labels=torch.cat([part.labels for part in parts]),
+        num_classes=parts[0].num_classes,
+        values=torch.cat(values),
+        targets=torch.cat([part.soft_targets() for part in parts]) if soft else None,
+    )

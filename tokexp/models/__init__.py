@@ -1,0 +1,1 @@
+"""Backbones on token embeddings or pixels, their stems and heads. One file per kind."""

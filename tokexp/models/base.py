@@ -1,0 +1,41 @@
+"""What every backbone gives to objectives and tasks."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class Backbone(nn.Module, ABC):
+    """A transformer over patches with one class token in front.
+
+    in_channels, input_grid (rows, columns of tokens or pixels), width, patch_grid (rows, columns of patches) are
+    set by the constructor.
+    """
+
+    in_channels: int
+    input_grid: tuple[int, int]
+    width: int
+    patch_grid: tuple[int, int]
+
+    @abstractmethod
+    def embed(self, values: Tensor) -> Tensor:
+        """Return patches (B, N, width) of the stem for values (B, C, H, W), before positions are added."""
+
+    @abstractmethod
+    def encode(self, patches: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Add positions, keep the patches at `kept` (B, n) if given, put the class token in front, run all blocks.
+
+        Returns (B, 1 + n, width) BEFORE the final norm.
+        """
+
+    @abstractmethod
+    def pool(self, encoded: Tensor, how: str = "mean") -> Tensor:
+        """Return (B, width): the patches' mean (or the class token), then the final norm (SeiT's order)."""
+
+    @abstractmethod
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Return the parameters from stem, positions, class token (group 0) through each block to the final norm."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return pooled features (B, width)."""
+        return self.pool(self.encode(self.embed(values)))

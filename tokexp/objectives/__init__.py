@@ -1,0 +1,1 @@
+"""Objectives: what a training phase learns from. One file per kind."""

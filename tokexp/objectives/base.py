@@ -1,0 +1,51 @@
+"""What every objective is: a module that turns a batch into a loss."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from tokexp.data.base import Batch
+    from tokexp.models.base import Backbone
+    from tokexp.tokenizers.base import Codebook
+
+
+@dataclass
+class StepOutput:
+    """A step's scalar `loss` (with gradient) and detached scalar `metrics` by name."""
+
+    loss: Tensor
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ObjectiveContext:
+    """What objectives are built with: the backbone to train, the codes, and the number of classes."""
+
+    backbone: Backbone
+    num_classes: int
+    codebook: Codebook | None = None
+
+
+class Objective(nn.Module, ABC):
+    """Holds the backbone and everything else that this phase trains.
+
+    `forward` is what data-parallel training wraps. The engine seeds the global generator for dropout before every
+    step; draws of the method itself (masks) come from `generator`, on the batch's device.
+    """
+
+    @abstractmethod
+    def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
+        """Return loss and metrics of a micro-batch."""
+
+    def after_step(self) -> None:
+        """Do what follows an optimizer update (moving averages of targets); nothing by default."""
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Return parameters from input to output for layer decay; one group if the method has no order."""
+        return [list(self.parameters())]

@@ -1,0 +1,33 @@
+"""The `resources` and `track` blocks: what a stage runs on, and where runs are recorded. Neither decides a result."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tokexp.spec.base import Spec
+from tokexp.spec.units import ByteCount, Duration
+
+
+class Resources(Spec):
+    """What one attempt of a stage may use."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if one is asked for or visible.")
+    nodes: int = Field(1, ge=1, le=1024, description="Machines.")
+    gpus: int = Field(0, ge=0, le=64, description="GPUs on each machine; each gets its own process.")
+    cpus: int = Field(2, ge=1, le=1024, description="CPU cores for each process; also its number of threads.")
+    memory: ByteCount | None = Field(None, description="Memory on each machine, such as '64 GB'.")
+    time: Duration | None = Field(None, description="Longest time for one attempt, such as '4 h'.")
+
+
+ResourceName = Literal["default", "tokenizer", "tokens", "adapt", "pretrain", "downstream", "evaluate"]
+ResourcesSpec = Annotated[
+    dict[ResourceName, Resources], Field(description="Resources for a stage kind, and `default` for the others.")
+]
+
+
+class TrackSpec(Spec):
+    """Where MLflow records this experiment."""
+
+    enabled: bool = Field(True, description="Whether anything is recorded in MLflow.")
+    uri: str | None = Field(None, description="Tracking server or store; the workspace's own SQLite if not given.")
+    experiment: str | None = Field(None, max_length=500, description="Name in MLflow; the experiment's name if absent.")

@@ -1,0 +1,59 @@
+"""The `tasks` block: what the representation is used for.
+
+Sources: SeiT appendix table B.1, SeiT++ supplement C (recipes); BEiT and MAE for layer decay and the linear probe.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from tokexp.spec.base import Spec
+from tokexp.spec.objectives import SUPERVISED_PRESETS
+from tokexp.spec.train import TrainSpec
+
+_FINETUNE = {"epochs": 100, "batch_size": 1024, "lr": 1e-3, "warmup": "5 epochs", "weight_decay": 0.1,
+             "layer_decay": 0.65}  # fmt: skip
+
+
+class Classify(Spec):
+    """Train the whole model on class labels: from the pre-trained weights, or from scratch."""
+
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {"train": _FINETUNE},
+        "released": {"train": {**_FINETUNE, "lr_scale": "sqrt_8", "schedule": {"min_lr": 1e-6}}},
+        "scratch": SUPERVISED_PRESETS["paper"],
+        "scratch_released": SUPERVISED_PRESETS["released"],
+    }
+    kind: Literal["classify"]
+    preset: Literal["paper", "released", "scratch", "scratch_released"] = Field(
+        "paper", description="paper, released: MTM's fine-tuning; scratch, scratch_released: SeiT's training."
+    )
+    init: Literal["auto", "pretrain", "scratch"] = Field(
+        "auto", description="Where the weights come from; auto: the pre-training if the experiment has one."
+    )
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="Share of the target spread over all classes.")
+    drop_path: float = Field(0.1, ge=0, lt=1, description="Stochastic depth of the last block, rising linearly.")
+    head_std: float = Field(2e-5, ge=0, description="Deviation of the classifier's first weights.")
+    train: TrainSpec = Field(TrainSpec(), description="The training phase.")
+
+
+class Probe(Spec):
+    """A linear classifier on frozen, pooled features; several learning rates at once, on cached features.
+
+    The reported learning rate is chosen on images cut from the training set, never on the test images.
+    """
+
+    kind: Literal["probe"]
+    lrs: tuple[Annotated[float, Field(gt=0)], ...] = Field((0.01, 0.1, 1.0), min_length=1, description="Tried at once.")
+    epochs: int = Field(50, ge=1, description="Passes over the cached features.")
+    batch_size: int = Field(1024, ge=2, description="Features per update.")
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="Update rule of the classifiers.")
+    weight_decay: float = Field(0.0, ge=0, description="Decay of the classifiers' weights.")
+    normalize: bool = Field(True, description="Standardise features by the training images' mean and deviation.")
+    features: Literal["mean", "cls"] = Field("mean", description="Pooled patches after the last norm, or class token.")
+    select_fraction: float = Field(0.1, gt=0, lt=1, description="Share of the training images to choose the rate by.")
+    init: Literal["auto", "pretrain", "scratch"] = Field("auto", description="As in classify; scratch: random weights.")
+
+
+TaskSpec = Annotated[Classify | Probe, Field(discriminator="kind")]

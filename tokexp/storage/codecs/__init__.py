@@ -1,0 +1,1 @@
+"""Codecs: how a block of indices becomes bytes. One file per kind."""
