@@ -8,14 +8,15 @@ from torch import Tensor, nn
 class Backbone(nn.Module, ABC):
     """A transformer over patches with one class token in front.
 
-    in_channels, input_grid (rows, columns of tokens or pixels), width, patch_grid (rows, columns of patches) are
-    set by the constructor.
+    in_channels, input_grid (rows, columns of tokens or pixels), width, patch_grid (rows, columns of patches) and
+    norm (the final norm, which `encode` leaves to its caller) are set by the constructor.
     """
 
     in_channels: int
     input_grid: tuple[int, int]
     width: int
     patch_grid: tuple[int, int]
+    norm: nn.Module
 
     @abstractmethod
     def embed(self, values: Tensor) -> Tensor:

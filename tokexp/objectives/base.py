@@ -25,9 +25,10 @@ class StepOutput:
 
 @dataclass(frozen=True)
 class ObjectiveContext:
-    """What objectives are built with: the backbone to train, the codes, and the number of classes."""
+    """What objectives are built with: the backbone to train, what embeds its tokens, the classes and the codes."""
 
     backbone: Backbone
+    token_input: nn.Module
     num_classes: int
     codebook: Codebook | None = None
 
@@ -45,6 +46,10 @@ class Objective(nn.Module, ABC):
 
     def after_step(self) -> None:
         """Do what follows an optimizer update (moving averages of targets); nothing by default."""
+
+    def undecayed(self) -> set[str]:
+        """Return names of parameters without weight decay, beside those of one dimension."""
+        return set()
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """Return parameters from input to output for layer decay; one group if the method has no order."""

@@ -7,16 +7,17 @@ Token-CutMix); where the released code differs from the paper, the preset `relea
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, Tag, model_validator
 
 from tokexp.spec.base import Spec
+from tokexp.spec.extensions import Kinds
 from tokexp.spec.train import TrainSpec
 
 S = TypeVar("S", bound=Spec)
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
 Preset = Literal["paper", "released"]
-_PRESET = Field("paper", description="Where the values that are not written come from.")
+_PRESET: Any = Field("paper", description="Where the values that are not written come from.")
 
 
 class TokenRrc(Spec):
@@ -44,7 +45,10 @@ class TokenEda(Spec):
     synonym: Probability = Field(0.25, description="Probability that an image gets synonyms.")
     swap: Probability = Field(0.25, description="Probability that two blocks of an image are exchanged.")
     replace: Probability = Field(0.25, description="Probability that a token of such an image is replaced.")
-    neighbours: int = Field(5, ge=1, le=1024, description="Cosine neighbours in the codebook that a code draws from.")
+    neighbours: int = Field(5, ge=1, le=1024, description="Neighbours in the codebook that a code draws from.")
+    metric: Literal["cosine", "tokenizer"] = Field(
+        "cosine", description="What makes a neighbour: the angle, or the tokenizer's own metric."
+    )
     swap_scale: float = Field(0.25, gt=0, le=0.5, description="Upper bound of a block's side over the grid's.")
 
     @model_validator(mode="after")
@@ -114,6 +118,9 @@ class Geometry(Spec):
     scope: Literal["per_sample", "per_batch"] = Field(
         "per_sample", description="Whether flip and affine are drawn for each sample or once for the batch."
     )
+    resample: Literal["once", "each"] = Field(
+        "once", description="All affine members as one map; or each by itself, shifts and crops in whole cells."
+    )
 
 
 class TokenAdapt(Spec):
@@ -121,7 +128,10 @@ class TokenAdapt(Spec):
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
-        "released": {"quantize": "argmax", "geometry": {"scope": "per_batch", "shear_sign": "positive"}},
+        "released": {
+            "quantize": "argmax",
+            "geometry": {"scope": "per_batch", "shear_sign": "positive", "resample": "each"},
+        },
     }
     kind: Literal["token_adapt"]
     preset: Preset = _PRESET
@@ -207,7 +217,7 @@ Step = Annotated[
     | Annotated[OneOf, Tag("one_of")]
     | Annotated[Sometimes, Tag("sometimes")]
     | Annotated[Halves, Tag("halves")],
-    Discriminator(_step_tag),
+    Kinds("augment", _step_tag),
 ]
 
 

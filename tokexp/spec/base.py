@@ -21,10 +21,15 @@ def merge_defaults(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dic
     merged = {key: value for key, value in defaults.items() if key not in dropped}
     for key, value in given.items():
         below = merged.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        same_kind = both and value.get("kind", below.get("kind")) == below.get("kind")
-        merged[key] = merge_defaults(below, value) if same_kind else value
+        if isinstance(below, Mapping) and isinstance(value, Mapping) and _same_kind(below, value):
+            merged[key] = merge_defaults(below, value)
+        else:
+            merged[key] = value
     return merged
+
+
+def _same_kind(below: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
+    return bool(value.get("kind", below.get("kind")) == below.get("kind"))
 
 
 class Spec(BaseModel):

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tokexp.spec.base import Spec, neutral
+from tokexp.spec.extensions import Kinds
 
 SIZES = {
     "CIFAR10": (3, 32), "CIFAR100": (3, 32), "MNIST": (1, 28), "FashionMNIST": (1, 28), "KMNIST": (1, 28),
@@ -103,6 +104,4 @@ class SeitReleaseData(Spec):
     pixel_stride: int = Field(8, ge=1, le=64, description="Pixels per token and axis, for the record.")
 
 
-DataSpec = Annotated[
-    DigitsData | ImageFolderData | TorchvisionData | SeitReleaseData, Field(discriminator="kind")
-]
+DataSpec = Annotated[DigitsData | ImageFolderData | TorchvisionData | SeitReleaseData, Kinds("data")]

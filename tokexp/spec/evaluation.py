@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tokexp.spec.base import Spec
+from tokexp.spec.extensions import Kinds
 
 
 class Clean(Spec):
@@ -30,4 +31,4 @@ class Corruption(Spec):
     split: Literal["test", "select"] = Field("test", description="Which images.")
 
 
-EvaluationSpec = Annotated[Clean | Corruption, Field(discriminator="kind")]
+EvaluationSpec = Annotated[Clean | Corruption, Kinds("evaluation")]

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from tokexp.spec.base import Spec
+from tokexp.spec.extensions import Kinds
 
 
 class Conv4x4Stem(Spec):
@@ -32,7 +33,7 @@ class PatchifyStem(Spec):
     patch_size: int = Field(16, ge=1, le=64, description="Side of a patch in pixels (or tokens).")
 
 
-StemSpec = Annotated[Conv4x4Stem | Conv2x2Stem | PatchifyStem, Field(discriminator="kind")]
+StemSpec = Annotated[Conv4x4Stem | Conv2x2Stem | PatchifyStem, Kinds("stems")]
 
 
 class VitSpec(Spec):

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from tokexp.spec.base import Spec
+from tokexp.spec.extensions import Kinds
 from tokexp.spec.train import TrainSpec
 
 _MTM_TRAIN = {
@@ -19,9 +20,7 @@ _SEIT_TRAIN = {"epochs": 300, "batch_size": 1024, "lr": 7.5e-4, "lr_scale": "lin
                "warmup": "5 epochs"}  # fmt: skip
 SUPERVISED_PRESETS: Mapping[str, Mapping[str, Any]] = {
     "paper": {"train": _SEIT_TRAIN},
-    "released": {
-        "train": {**_SEIT_TRAIN, "schedule": {"min_lr": 1e-5, "warmup_lr": 1e-6, "unit": "epoch_lagged"}}
-    },
+    "released": {"train": {**_SEIT_TRAIN, "schedule": {"min_lr": 1e-5, "warmup_lr": 1e-6, "unit": "epoch_lagged"}}},
 }
 """SeiT's recipe as printed (appendix, table B.1) and as its first release runs it."""
 
@@ -34,6 +33,7 @@ class Supervised(Spec):
     preset: Literal["paper", "released"] = Field("paper", description="Where the values not written come from.")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="Share of the target spread over all classes.")
     drop_path: float = Field(0.1, ge=0, lt=1, description="Stochastic depth of the last block, rising linearly.")
+    head_std: float = Field(0.02, ge=0, description="Deviation of the classifier's first weights.")
     train: TrainSpec = Field(TrainSpec(), description="The training phase.")
 
 
@@ -93,4 +93,4 @@ class Mtm(Spec):
     train: TrainSpec = Field(TrainSpec(), description="The training phase.")
 
 
-ObjectiveSpec = Annotated[Supervised | Mtm, Field(discriminator="kind")]
+ObjectiveSpec = Annotated[Supervised | Mtm, Kinds("objectives")]

@@ -94,7 +94,7 @@ VERSIONS: dict[StageKind, int] = {
 
 
 class StageJob(Spec):
-    """One stage as the worker gets it (`job.json` in the attempt's folder). Only `payload` and `seed` decide results."""
+    """One stage as the worker gets it: `job.json` in the attempt's folder. Paths, device and label decide nothing."""
 
     key: str = Field(min_length=8, description="The stage key, in hex.")
     payload: StagePayload = Field(description="What to do.")

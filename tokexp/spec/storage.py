@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from tokexp.spec.base import Spec
+from tokexp.spec.extensions import Kinds
 from tokexp.spec.units import Budget
 
 
@@ -24,7 +25,7 @@ class SeitCodec(Spec):
     level: int = Field(9, ge=1, le=9, description="Effort of gzip.")
 
 
-CodecSpec = Annotated[PackedCodec | SeitCodec, Field(discriminator="kind")]
+CodecSpec = Annotated[PackedCodec | SeitCodec, Kinds("codecs")]
 
 
 class StorageSpec(Spec):

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from tokexp.spec.base import Spec
+from tokexp.spec.extensions import Kinds
 from tokexp.spec.objectives import SUPERVISED_PRESETS
 from tokexp.spec.train import TrainSpec
 
@@ -56,4 +57,4 @@ class Probe(Spec):
     init: Literal["auto", "pretrain", "scratch"] = Field("auto", description="As in classify; scratch: random weights.")
 
 
-TaskSpec = Annotated[Classify | Probe, Field(discriminator="kind")]
+TaskSpec = Annotated[Classify | Probe, Kinds("tasks")]

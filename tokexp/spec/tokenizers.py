@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from tokexp.spec.base import Spec
+from tokexp.spec.extensions import Kinds
 from tokexp.spec.train import TrainSpec
 
 CodebookSize = Annotated[int, Field(ge=2, le=65536)]
@@ -78,4 +79,4 @@ class VqVae(Spec):
         return len(self.quantizer.levels) if isinstance(self.quantizer, FsqQuantizer) else self.quantizer.code_dim
 
 
-TokenizerSpec = Annotated[PatchKMeans | VqVae, Field(discriminator="kind")]
+TokenizerSpec = Annotated[PatchKMeans | VqVae, Kinds("tokenizers")]

@@ -1,5 +1,6 @@
 """The `train` block that every training phase shares: length, batch, optimizer, learning rate, precision."""
 
+import math
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -7,7 +8,7 @@ from pydantic import Field, model_validator
 from tokexp.spec.base import Spec
 from tokexp.spec.units import Warmup
 
-OptimizerName = Literal["adamw", "adam", "sgd", "lamb", "lars", "lion", "adan", "muon", "nadamw", "rmsprop"]
+OptimizerName = Literal["adamw", "adam", "sgd", "lamb", "lars", "lion", "muon", "nadamw", "rmsprop"]
 LrScale = Literal["absolute", "linear_256", "linear_512", "sqrt_8"]
 
 
@@ -65,7 +66,7 @@ class TrainSpec(Spec):
     def peak_lr(self) -> float:
         """Return the learning rate at the end of the warm-up, with the scaling rule applied."""
         if self.lr_scale == "sqrt_8":
-            return self.lr * self.batch_size**0.5 / 8
+            return self.lr * math.sqrt(self.batch_size) / 8
         if self.lr_scale == "absolute":
             return self.lr
         return self.lr * self.batch_size / int(self.lr_scale.removeprefix("linear_"))
@@ -86,4 +87,3 @@ class TrainSpec(Spec):
             return round(self.warmup.amount * self.total_steps(num_images))
         per = self.steps_per_epoch(num_images) if self.warmup.unit == "epochs" else 1
         return round(self.warmup.amount * per)
-

@@ -62,7 +62,7 @@ class Tokenizer(nn.Module, ABC):
         del images
         return {}
 
-    def training(self) -> Objective | None:  # type: ignore[override]
+    def objective(self) -> Objective | None:
         """Return the objective that trains this tokenizer by gradient, or None. Its batches hold pixels."""
         return None
 

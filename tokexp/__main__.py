@@ -1,0 +1,5 @@
+"""`python -m tokexp` is the command `tokexp`."""
+
+from tokexp.cli import main
+
+main()

@@ -1,0 +1,328 @@
+"""The command line: every verb with its arguments, and how an error ends the program. No logic.
+
+A verb's body is a function in `tokexp.verbs` that is imported on use, so that `--help` loads nothing heavy. Exit codes:
+0 good, 1 work failed, 2 input wrong, 130 interrupted. With `--json` a verb prints one JSON object on stdout.
+"""
+
+import json as json_text
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tokexp import __version__
+from tokexp.errors import SpecError, TokexpError
+
+app = typer.Typer(
+    name="tokexp", help="Experiments in token-based, storage-efficient vision training: write, run, compare.",
+    no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+)  # fmt: skip
+store = typer.Typer(help="Look at a token store.", no_args_is_help=True)
+app.add_typer(store, name="store")
+
+
+class LauncherName(StrEnum):
+    """How stages get to run on this machine."""
+
+    local = "local"
+    inline = "inline"
+
+
+File = Annotated[Path, typer.Argument(help="An experiment's YAML file.", show_default=False)]
+Ref = Annotated[str, typer.Argument(help="A run, its spec file, its name, or the start of a reference.")]
+MaybeRef = Annotated[
+    str | None, typer.Argument(metavar="[REF]", help="A run, its spec file or its name; all runs if not given.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a field; may be given again.")
+]
+WorkspacePath = Annotated[
+    Path | None,
+    typer.Option(envvar="TOKEXP_WORKSPACE", help="The folder of outputs.", show_default="workspace"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+StorePath = Annotated[Path, typer.Argument(help="A .tokens file.", show_default=False)]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Take the options that stand before a verb."""
+
+
+@app.command()
+def validate(
+    files: Annotated[list[Path], typer.Argument(help="Experiments' YAML files.", show_default=False)],
+    overrides: Overrides = None, json: AsJson = False,
+) -> int:  # fmt: skip
+    """Check experiments and report every problem with its place."""
+    from tokexp.verbs import specs
+
+    return specs.validate(files, overrides or [], json)
+
+
+@app.command()
+def show(
+    file: File, overrides: Overrides = None,
+    sources: Annotated[bool, typer.Option("--sources", help="Say where each value comes from.")] = False,
+    json: AsJson = False,
+) -> int:  # fmt: skip
+    """Print an experiment with everything implied filled in."""
+    from tokexp.verbs import specs
+
+    return specs.show(file, overrides or [], sources, json)
+
+
+@app.command()
+def schema(
+    output: Annotated[Path | None, typer.Option(help="File to write; stdout if not given.")] = None,
+    json: AsJson = False,
+) -> int:
+    """Write the JSON Schema that editors check experiments by."""
+    from tokexp.verbs import specs
+
+    return specs.schema(output, json)
+
+
+@app.command("list")
+def list_kinds(
+    block: Annotated[str | None, typer.Argument(metavar="[BLOCK]", help="One block, such as objective.")] = None,
+    json: AsJson = False,
+) -> int:
+    """List the kinds that each block of an experiment knows."""
+    from tokexp.verbs import specs
+
+    return specs.list_kinds(block, json)
+
+
+@app.command()
+def plan(file: File, overrides: Overrides = None, workspace: WorkspacePath = None, json: AsJson = False) -> int:
+    """Print the stages that an experiment needs, and what is done."""
+    from tokexp.verbs import running
+
+    return running.plan(file, overrides or [], workspace, json)
+
+
+@app.command()
+def run(
+    file: File, overrides: Overrides = None, workspace: WorkspacePath = None,
+    launcher: Annotated[LauncherName, typer.Option(help="local: a process per stage; inline: in this process.")] = (
+        LauncherName.local
+    ),
+    jobs: Annotated[int | None, typer.Option(min=1, max=1024, help="Most stages at once.", show_default=False)] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Start it and return.")] = False,
+    json: AsJson = False,
+) -> int:  # fmt: skip
+    """Run what is not done yet, and print the results."""
+    from tokexp.verbs import running
+
+    return running.run(file, overrides or [], workspace, launcher.value, jobs, detach, json)
+
+
+@app.command()
+def status(ref: MaybeRef = None, workspace: WorkspacePath = None, json: AsJson = False) -> int:
+    """Print the state of runs, or of the stages of one run."""
+    from tokexp.verbs import running
+
+    return running.status(ref, workspace, json)
+
+
+@app.command()
+def logs(
+    ref: Ref, workspace: WorkspacePath = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until the run ends.")] = False,
+    json: AsJson = False,
+) -> int:  # fmt: skip
+    """Print what the stages of a run say."""
+    from tokexp.verbs import running
+
+    return running.logs(ref, workspace, follow, json)
+
+
+@app.command()
+def cancel(ref: Ref, workspace: WorkspacePath = None, json: AsJson = False) -> int:
+    """Stop a run; its stages save a checkpoint first."""
+    from tokexp.verbs import running
+
+    return running.cancel(ref, workspace, json)
+
+
+@app.command()
+def retry(ref: Ref, workspace: WorkspacePath = None, json: AsJson = False) -> int:
+    """Run again what failed or was stopped in a run."""
+    from tokexp.verbs import running
+
+    return running.retry(ref, workspace, json)
+
+
+@app.command()
+def why(
+    a: Annotated[str, typer.Argument(help="A stage key or run.", show_default=False)],
+    b: Annotated[str, typer.Argument(help="Another one.", show_default=False)],
+    workspace: WorkspacePath = None, json: AsJson = False,
+) -> int:  # fmt: skip
+    """Print what differs between two stages or runs."""
+    from tokexp.verbs import running
+
+    return running.why(a, b, workspace, json)
+
+
+@app.command()
+def gc(
+    workspace: WorkspacePath = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    json: AsJson = False,
+) -> int:
+    """Remove outputs that no recorded run needs."""
+    from tokexp.verbs import records
+
+    return records.gc(workspace, dry_run, json)
+
+
+@app.command()
+def doctor(
+    workspace: WorkspacePath = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Rebuild the ledger from the event files.")] = False,
+    json: AsJson = False,
+) -> int:
+    """Check this machine and the workspace."""
+    from tokexp.verbs import records
+
+    return records.doctor(workspace, rebuild, json)
+
+
+@store.command("info")
+def store_info(path: StorePath, json: AsJson = False) -> int:
+    """Print what a token store holds and what its bytes go to."""
+    from tokexp.verbs import records
+
+    return records.store_info(path, json)
+
+
+@store.command("export")
+def store_export(
+    path: StorePath,
+    target: Annotated[Path, typer.Argument(help="File to write (.npz).", show_default=False)],
+    json: AsJson = False,
+) -> int:
+    """Write a token store's indices, labels and codes as plain arrays."""
+    from tokexp.verbs import records
+
+    return records.store_export(path, target, json)
+
+
+@store.command("verify")
+def store_verify(path: StorePath, json: AsJson = False) -> int:
+    """Check every byte of a token store against its digests."""
+    from tokexp.verbs import records
+
+    return records.store_verify(path, json)
+
+
+@app.command()
+def sync(ref: MaybeRef = None, workspace: WorkspacePath = None, json: AsJson = False) -> int:
+    """Bring MLflow up to date with what was recorded."""
+    from tokexp.verbs import showing
+
+    return showing.sync(ref, workspace, json)
+
+
+@app.command()
+def ui(
+    workspace: WorkspacePath = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 5000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    json: AsJson = False,
+) -> int:
+    """Show the workspace's runs in MLflow's dashboard until Ctrl-C."""
+    from tokexp.verbs import showing
+
+    return showing.ui(workspace, port, host, json)
+
+
+@app.command()
+def report(
+    ref: Ref, workspace: WorkspacePath = None,
+    output: Annotated[
+        Path | None, typer.Option(help="File to write: .html, .csv or .md.", show_default="REF.html")
+    ] = None,
+    json: AsJson = False,
+) -> int:  # fmt: skip
+    """Write a run's results and curves as one HTML file."""
+    from tokexp.verbs import showing
+
+    return showing.report(ref, workspace, output, json)
+
+
+@app.command()
+def bench(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One benchmark; all if not given.")] = None,
+    json: AsJson = False,
+) -> int:
+    """Measure tokexp on this machine, beside its bounds."""
+    from tokexp.verbs import showing
+
+    return showing.bench(name, json)
+
+
+@app.command()
+def version(json: AsJson = False) -> int:
+    """Print the version."""
+    typer.echo(json_text.dumps({"version": __version__}) if json else __version__)
+    return 0
+
+
+_UsageError: Any = typer.BadParameter.__base__
+
+
+def main() -> None:
+    """Run the command line and end with its exit code; an error that a person can act on has no traceback."""
+    sys.exit(_run(sys.argv[1:]))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        code = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
+    except TokexpError as error:
+        problems = error.problems if isinstance(error, SpecError) else []
+        return _fail(str(error), error.exit_code, arguments, [_as_dict(problem) for problem in problems])
+    except _UsageError as error:
+        error.show()
+        return _fail(error.format_message(), 2, arguments, shown=True)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", 130, arguments)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return _fail(f"{error.filename or 'input/output'}: {error.strerror or error}", 1, arguments)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(
+    message: str, code: int, arguments: list[str], problems: list[dict[str, Any]] | None = None, shown: bool = False
+) -> int:
+    if not shown:
+        typer.echo(message, err=True)
+        if problems:
+            typer.echo(f"{len(problems)} error{'s' if len(problems) > 1 else ''}", err=True)
+    if "--json" in arguments:
+        typer.echo(json_text.dumps({"error": message, "problems": problems or []}))
+    return code
+
+
+def _as_dict(problem: Any) -> dict[str, Any]:
+    return {name: getattr(problem, name) for name in ("file", "line", "column", "path", "message")}

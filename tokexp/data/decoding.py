@@ -1,0 +1,62 @@
+"""From the bytes of an image file to pixels of one size and one number of channels, with Pillow.
+
+Rotation by EXIF is applied; palettes, CMYK, 16 bit and alpha are converted (alpha is left out, as torchvision's loader
+does); of an animation, the first frame counts.
+"""
+
+from typing import BinaryIO, Literal
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from tokexp.errors import DataError
+
+Resize = Literal["squash", "crop"]
+
+
+def decode(file: BinaryIO, name: str, channels: int, size: int, resize: Resize) -> np.ndarray:
+    """Return uint8 pixels (channels, size, size). Raises DataError naming the image if it cannot be read."""
+    try:
+        with Image.open(file) as image:
+            image.load()
+            return fit(_converted(ImageOps.exif_transpose(image), channels), size, resize)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise nearly anything on bytes that are not what they claim.
+        reason = "the file is empty" if file.seek(0, 2) == 0 else str(error).replace(repr(file), "it") or repr(error)
+        raise DataError(
+            f"{name!r}: this image cannot be read ({reason}); repair or remove it, or set data.corrupt: skip"
+        ) from error
+
+
+def fit(image: Image.Image, size: int, resize: Resize) -> np.ndarray:
+    """Return uint8 pixels (C, size, size) of an L or RGB image: bicubic to both sides, or shorter side and centre."""
+    width, height = image.size
+    if resize == "crop":
+        short = min(width, height)
+        width, height = max(size, round(width * size / short)), max(size, round(height * size / short))
+    else:
+        width, height = size, size
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (width - size) // 2, (height - size) // 2
+    pixels = np.array(image)[top : top + size, left : left + size]
+    return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
+
+
+def to_channels(image: Image.Image, channels: int) -> Image.Image:
+    """Return the image as grey (1 channel) or RGB (3)."""
+    mode = "L" if channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _converted(image: Image.Image, channels: int) -> Image.Image:
+    if image.mode.startswith("I"):
+        # 16-bit grey, which Pillow would clip at 255 instead of scaling.
+        grey = np.clip(np.asarray(image).astype(np.float64) / 257, 0, 255)
+        image = Image.fromarray(np.rint(grey).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("its pixels are floating point numbers, whose range is not known")
+    elif image.mode in ("P", "PA") and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return to_channels(image, channels)

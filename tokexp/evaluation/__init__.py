@@ -1,0 +1,1 @@
+"""What trained models are tested on. One file per kind."""

@@ -1,0 +1,34 @@
+"""What an evaluation does to images, and the measures that all share."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+
+class PixelChange(ABC):
+    """A change of test images before they are tokenised; it may not depend on the order or number of images."""
+
+    @abstractmethod
+    def __call__(self, images: Tensor, positions: list[int]) -> Tensor:
+        """Return changed images (n, C, H, W) in [0, 1]; `positions` number them within the split."""
+
+
+def top_k(logits: Tensor, k: int = 5) -> tuple[Tensor, Tensor]:
+    """Return the k best classes (n, k) and their probabilities (n, k); k shrinks to the number of classes."""
+    probabilities = logits.float().softmax(-1)
+    best = probabilities.topk(min(k, logits.shape[-1]), dim=-1)
+    return best.indices, best.values
+
+
+def accuracies(best: Tensor, labels: Tensor) -> dict[str, float]:
+    """Return top1, top5 and the mean of per-class accuracies as fractions, from best classes (n, k)."""
+    right = best == labels[:, None]
+    first = right[:, 0].double()
+    classes = labels.unique()
+    per_class = torch.stack([first[labels == label].mean() for label in classes]) if len(classes) else first
+    return {
+        "top1": float(first.mean()),
+        "top5": float(right.any(1).double().mean()),
+        "mean_class_top1": float(per_class.mean()),
+    }

@@ -1,0 +1,102 @@
+"""Attempts on disk: making a folder for a new one, following what it writes, reading why it ended."""
+
+import os
+import signal
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tokexp.errors import InputError
+from tokexp.launch.base import EVENTS_FILE, JOB_FILE, LOG_FILE, STOP_FILE
+from tokexp.ledger.claims import holder
+from tokexp.ledger.durable import write_atomic
+from tokexp.ledger.events import Event, read_events
+from tokexp.ledger.workspace import Workspace
+from tokexp.spec.stages import StageJob
+
+_PREFIX = 10
+"""Digits of a stage key that its attempts' names begin with."""
+
+_LAST = frozenset({"done", "failed", "stopped"})
+
+
+def attempts_of(workspace: Workspace, key: str) -> list[Path]:
+    """Return the folders of all attempts at a stage, oldest first."""
+    return sorted(workspace.attempts.glob(f"{key[:_PREFIX]}-*"))
+
+
+def new_attempt(workspace: Workspace, job: StageJob) -> Path:
+    """Make the folder of a new attempt, with its `job.json`; no two callers get the same.
+
+    Raises InputError if the workspace cannot be written to.
+    """
+    workspace.create().attempts.mkdir(exist_ok=True)
+    number = len(attempts_of(workspace, job.key)) + 1
+    while True:
+        folder = workspace.attempt(f"{job.key[:_PREFIX]}-{number:03d}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+            continue
+        except OSError as error:
+            raise InputError(f"cannot make {folder}: {error.strerror}; free some space or check its rights") from error
+        write_atomic(folder / JOB_FILE, job.model_dump_json(indent=1).encode())
+        return folder
+
+
+@dataclass
+class Tail:
+    """Follows the events of one attempt. `last` is its final event, `step` its newest checkpoint's step."""
+
+    folder: Path
+    last: Event | None = None
+    step: int | None = None
+    problems: list[str] = field(default_factory=list)
+    _offset: int = 0
+
+    def read(self) -> list[Event]:
+        """Return the events since the last call; cheap when there are none."""
+        path = self.folder / EVENTS_FILE
+        try:
+            if path.stat().st_size == self._offset:
+                return []
+        except OSError:
+            return []
+        events, self._offset, self.problems = read_events(path, self._offset)
+        for event in events:
+            if event["e"] == "checkpoint":
+                self.step = max(self.step or 0, int(event["step"]))
+            # A retried append may follow a final event only in an attempt that was started again.
+            self.last = event if event["e"] in _LAST else None
+        return events
+
+
+def last_log_line(folder: Path) -> str:
+    """Return the last line that an attempt wrote outside its events, or nothing."""
+    try:
+        with (folder / LOG_FILE).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def request_stop(workspace: Workspace, key: str, reason: str = "cancel") -> str | None:
+    """Ask the live attempt at a stage to save and stop; return its id, or None if there is none.
+
+    The attempt finds the request in its folder; if it runs on this machine, a signal makes it look at once.
+    """
+    held = holder(workspace, key)
+    if held is None or not held.alive:
+        return None
+    folder = workspace.attempt(held.attempt)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / STOP_FILE).write_text(reason)
+    if held.host == socket.gethostname() and held.pid != os.getpid():
+        try:
+            os.kill(held.pid, signal.SIGTERM)
+        except (ProcessLookupError, PermissionError):
+            return held.attempt
+    return held.attempt

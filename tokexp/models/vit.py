@@ -1,0 +1,123 @@
+"""A vision transformer of timm's blocks with SeiT's order at the end: mean over patches, then the norm.
+
+Sources: Dosovitskiy et al. 2021 (ViT); Touvron et al. 2021 (DeiT's shapes); Park et al. 2023 (SeiT: a stem on token
+embeddings, a class token that the mean leaves out, norm after pooling). Blocks are timm's, with qkv bias, layer norm
+of eps 1e-6 and stochastic depth that rises linearly.
+"""
+
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from tokexp.models.base import Backbone
+from tokexp.models.positions import sincos_positions
+from tokexp.registry import implementation
+from tokexp.spec.models import VitSpec
+from tokexp.torchvision_ops import ensure_torchvision
+
+ensure_torchvision()
+from timm.models.vision_transformer import Block  # noqa: E402 (timm imports torchvision)
+
+Positions = Literal["learned", "sincos"]
+
+Norm = partial(nn.LayerNorm, eps=1e-6)
+
+INIT_STD = 0.02
+"""Deviation of first weights. timm cuts them off at +-2, a hundred deviations out: a plain normal."""
+
+
+class VisionTransformer(Backbone):
+    """Stem, class token, positions (1, 1 + N, width), blocks, final norm.
+
+    With positions "sincos" the table is fixed (no gradient); it has the same name and shape as a learned one, so
+    weights of one load into the other, where training goes on from them.
+    """
+
+    def __init__(
+        self,
+        spec: VitSpec,
+        in_channels: int,
+        input_grid: tuple[int, int],
+        drop_path: float = 0.0,
+        positions: Positions = "learned",
+    ) -> None:
+        """Take the sizes, what is read, the last block's stochastic depth and how positions start."""
+        super().__init__()
+        self.in_channels, self.input_grid, self.width = in_channels, input_grid, spec.width
+        self.patch_grid = spec.patch_grid(input_grid)
+        count = self.patch_grid[0] * self.patch_grid[1]
+        if count < 1:
+            raise ValueError(f"the stem makes no patch of an input of {input_grid[0]} x {input_grid[1]}")
+        self.stem: nn.Module = implementation("stems", spec.stem.kind)(spec.stem, in_channels, spec.width)
+        self.class_token = nn.Parameter(torch.empty(1, 1, spec.width))
+        self.positions = nn.Parameter(torch.empty(1, 1 + count, spec.width))
+        steps = max(1, spec.depth - 1)
+        self.blocks = nn.ModuleList(
+            Block(
+                spec.width, spec.heads, spec.mlp_ratio, qkv_bias=True, drop_path=drop_path * i / steps, norm_layer=Norm
+            )
+            for i in range(spec.depth)
+        )
+        self.norm = Norm(spec.width)
+        self._initialise(positions)
+
+    def _initialise(self, positions: Positions) -> None:
+        self.blocks.apply(initialise_linear)
+        nn.init.normal_(self.class_token, std=INIT_STD)
+        if positions == "learned":
+            nn.init.normal_(self.positions, std=INIT_STD)
+        elif positions == "sincos":
+            with torch.no_grad():
+                self.positions.copy_(sincos_positions(self.patch_grid, self.width))
+            self.positions.requires_grad_(False)
+        else:
+            raise ValueError(f"positions are 'learned' or 'sincos', not {positions!r}")
+
+    def embed(self, values: Tensor) -> Tensor:
+        """Return patches (B, N, width), row by row."""
+        patches: Tensor = self.stem(values)
+        return patches.flatten(2).transpose(1, 2)
+
+    def encode(self, patches: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Return (B, 1 + n, width) before the final norm; see Backbone.encode. `kept`: int64 (B, n) in any order."""
+        tokens = patches + self.positions[:, 1:]
+        if kept is not None:
+            tokens = tokens.take_along_dim(kept[:, :, None], dim=1)
+        first = (self.class_token + self.positions[:, :1]).expand(len(tokens), -1, -1)
+        tokens = torch.cat([first.to(tokens.dtype), tokens], dim=1)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return tokens
+
+    def pool(self, encoded: Tensor, how: str = "mean") -> Tensor:
+        """Return (B, width) after the norm: of the patches' mean, or of the class token (`how` = "cls")."""
+        if how not in ("mean", "cls"):
+            raise ValueError(f"features are pooled by 'mean' or 'cls', not {how!r}")
+        pooled: Tensor = self.norm(encoded[:, 1:].mean(1) if how == "mean" else encoded[:, 0])
+        return pooled
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Return stem with positions and class token, then each block, then the final norm: depth + 2 groups."""
+        first = [*self.stem.parameters(), self.class_token, self.positions]
+        return [first, *(list(block.parameters()) for block in self.blocks), list(self.norm.parameters())]
+
+
+def initialise_linear(module: nn.Module) -> None:
+    """Draw a linear layer's first weights from N(0, 0.02) and set its bias to 0; leave other modules."""
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=INIT_STD)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def build(
+    spec: VitSpec,
+    in_channels: int,
+    input_grid: tuple[int, int],
+    drop_path: float = 0.0,
+    positions: Positions = "learned",
+) -> VisionTransformer:
+    """Return a new transformer with random weights (seed the global generator before)."""
+    return VisionTransformer(spec, in_channels, input_grid, drop_path, positions)

@@ -1,0 +1,25 @@
+"""Losses that objectives share, computed in float32 whatever the precision of the model."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+
+def soft_cross_entropy(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Return the mean over samples of -sum_c t_c log softmax(logits)_c (scalar, float32).
+
+    logits: (B, C). targets: (B, C) rows that sum to 1, or (B,) int64 classes. smoothing: t becomes
+    (1 - smoothing) t + smoothing / C (Szegedy et al. 2016).
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        soft = targets if targets.dtype == torch.int64 else targets.float()
+        return cross_entropy(logits.float(), soft, label_smoothing=smoothing)
+
+
+def top_k_accuracy(logits: Tensor, classes: Tensor, k: int = 1) -> Tensor:
+    """Return the share (scalar, float32) of samples whose class (B,) is among the k highest of logits (B, C).
+
+    k above C counts every sample as right.
+    """
+    chosen = logits.topk(min(k, logits.shape[-1]), dim=-1).indices
+    return (chosen == classes[:, None]).any(-1).float().mean()

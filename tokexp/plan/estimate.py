@@ -1,0 +1,221 @@
+"""What stages will take: arithmetic from the spec, divided by this machine's speed as earlier attempts showed it.
+
+A ViT's forward pass over n tokens of width d costs 24 n d^2 + 4 n^2 d operations in each of its L blocks (two for every
+multiply and add: 4 d^2 weights of attention and 8 d^2 of the MLP, and the two products of attention); training costs
+three forward passes. The figures are meant to tell minutes from hours.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from tokexp.plan.graph import Plan, StageNode
+from tokexp.spec.base import Spec
+from tokexp.spec.data import DataSpec, SeitReleaseData
+from tokexp.spec.models import VitSpec
+from tokexp.spec.stages import (
+    AdaptStage,
+    DownstreamStage,
+    EvaluateStage,
+    PretrainStage,
+    TokenizerStage,
+    TokensStage,
+)
+from tokexp.spec.storage import StorageSpec
+from tokexp.spec.tasks import Probe
+from tokexp.spec.tokenizers import PatchKMeans, TokenizerSpec, VqVae
+from tokexp.spec.train import TrainSpec
+
+CPU_SPEED = 1.0e10
+"""Operations per second of one core in small matrix products, where nothing was measured yet."""
+
+GPU_SPEED = 1.0e14
+START_SECONDS = 4.0
+"""Starting a worker and loading its libraries."""
+
+UPDATE_SECONDS = 0.004
+"""Least time of an optimizer update, whatever its size."""
+
+_VISIBLE = 0.7  # of a masked encoder and its decoder, over a full encoder
+_TRAINING = 3.0
+
+Durations = Callable[[str], Sequence[tuple[float | None, float]]]
+"""Stage kind to (operations, seconds) of earlier attempts."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage amounts to, whatever the machine."""
+
+    operations: float
+    updates: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a stage will take here: seconds for one attempt, bytes of its output."""
+
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the stages of one experiment share: images by split, the stored grid, the code book, bytes of pixels."""
+
+    train: int
+    test: int
+    grid: tuple[int, int]
+    codes: int
+    width: int
+    pixels: int
+    channels: int
+
+
+def estimate_plan(plan: Plan, counts: Mapping[str, int], durations: Durations | None = None) -> dict[str, Estimate]:
+    """Return what every stage will take, by key. `counts` are images by split, {} if they are not known."""
+    shape = shape_of(plan.nodes, counts)
+    return {node.key: _estimate(node, shape, durations) for node in plan.nodes}
+
+
+def shape_of(nodes: Sequence[StageNode], counts: Mapping[str, int]) -> Shape:
+    """Return the sizes that the stages of a plan share."""
+    data: DataSpec | None = None
+    tokenizer: TokenizerSpec | None = None
+    storage: StorageSpec | None = None
+    for node in nodes:
+        data = data or getattr(node.payload, "data", None)
+        tokenizer = tokenizer or getattr(node.payload, "tokenizer", None)
+        storage = storage or getattr(node.payload, "storage", None)
+    assert data is not None
+    train, test = counts.get("train", 0), counts.get("test", 0)
+    if isinstance(data, SeitReleaseData):
+        side = data.grid * data.pixel_stride
+        shape = Shape(train, test, (data.grid, data.grid), data.codebook_size, data.code_dim, 3 * side * side, 3)
+    else:
+        channels, rows, columns = data.image_shape()
+        grid, codes, width = (rows, columns), 256, channels
+        if tokenizer is not None:
+            grid, width, codes = tokenizer.grid(data.image_shape()), tokenizer.code_width(data.image_shape()), 0
+            codes = _codes(tokenizer)
+        shape = Shape(train, test, grid, codes, width, channels * rows * columns, channels)
+    kept = train if storage is None else _kept(storage, shape)
+    return Shape(kept, test, shape.grid, shape.codes, shape.width, shape.pixels, shape.channels)
+
+
+def work_of(payload: Spec, shape: Shape) -> Work:
+    """Return what a stage amounts to."""
+    match payload:
+        case TokenizerStage():
+            return _tokenizer(payload, shape)
+        case TokensStage():
+            tokens = (shape.train + shape.test) * math.prod(shape.grid)
+            stored = tokens * _bits(shape) / 8 + 2 * (shape.train + shape.test) + 4 * shape.codes * shape.width
+            return Work(2.0 * tokens * shape.codes * shape.width, 0, round(stored))
+        case AdaptStage():
+            return _adapt(payload, shape)
+        case PretrainStage():
+            train = payload.objective.train
+            forward = forward_operations(payload.model, shape) * (_VISIBLE if payload.objective.kind == "mtm" else 1.0)
+            return _training(train, shape, forward, 4 * parameters(payload.model, shape))
+        case DownstreamStage():
+            return _downstream(payload, shape)
+        case EvaluateStage():
+            return Work(shape.test * forward_operations(payload.model, shape), 0, 60 * shape.test)
+    return Work(0.0, 0, 0)
+
+
+def forward_operations(model: VitSpec, shape: Shape) -> float:
+    """Return the operations of one image's forward pass."""
+    tokens, width = _model_tokens(model, shape), model.width
+    block = (8 + 4 * model.mlp_ratio) * tokens * width**2 + 4 * tokens**2 * width
+    return model.depth * block
+
+
+def parameters(model: VitSpec, shape: Shape) -> int:
+    """Return the model's weights, roughly: its blocks and positions."""
+    return round(model.depth * (4 + 2 * model.mlp_ratio) * model.width**2 + _model_tokens(model, shape) * model.width)
+
+
+def _model_tokens(model: VitSpec, shape: Shape) -> int:
+    if model.input == "pixels":
+        side = round(math.sqrt(shape.pixels / max(1, shape.channels)))
+        grid = (side, side)
+    else:
+        grid = shape.grid if model.grid is None else (model.grid, model.grid)
+    return math.prod(model.patch_grid(grid)) + 1
+
+
+def _tokenizer(payload: TokenizerStage, shape: Shape) -> Work:
+    spec, stored = payload.tokenizer, 4 * shape.codes * shape.width
+    if isinstance(spec, PatchKMeans):
+        patches = min(spec.sample, shape.train * math.prod(shape.grid))
+        return Work(2.0 * patches * shape.codes * shape.width * spec.iterations, 0, stored)
+    weights = 2 * 9 * spec.width**2 * (2 * spec.blocks + 1) * (1 + int(math.log2(spec.stride)))
+    pixels = shape.pixels / max(1, shape.channels)
+    return _training(spec.train, shape, 2.0 * weights * pixels / 4, stored + 4 * weights)
+
+
+def _adapt(payload: AdaptStage, shape: Shape) -> Work:
+    spec = payload.adapt
+    tokens = math.prod(shape.grid) * spec.upscale**2
+    forward = 2 * (24 * tokens * spec.width**2 + 4 * tokens**2 * spec.width)
+    images = shape.train if spec.images is None else min(spec.images, shape.train)
+    weights = 2 * 12 * spec.width**2 + spec.width * (shape.codes + shape.width)
+    narrowed = Shape(images, shape.test, shape.grid, shape.codes, shape.width, shape.pixels, shape.channels)
+    return _training(spec.train, narrowed, forward, 4 * weights)
+
+
+def _downstream(payload: DownstreamStage, shape: Shape) -> Work:
+    forward, stored = forward_operations(payload.model, shape), 4 * parameters(payload.model, shape)
+    task = payload.task
+    if isinstance(task, Probe):
+        updates = task.epochs * max(1, shape.train // task.batch_size)
+        return Work(shape.train * forward, updates, stored)
+    return _training(task.train, shape, forward, stored)
+
+
+def _training(train: TrainSpec, shape: Shape, forward: float, stored: float) -> Work:
+    updates = train.total_steps(shape.train)
+    images = updates * min(train.batch_size, max(shape.train, 1))
+    return Work(_TRAINING * images * forward, updates, round(stored))
+
+
+def _codes(tokenizer: TokenizerSpec) -> int:
+    if isinstance(tokenizer, VqVae):
+        quantizer = tokenizer.quantizer
+        return math.prod(quantizer.levels) if quantizer.kind == "fsq" else quantizer.codebook_size
+    return tokenizer.codebook_size
+
+
+def _bits(shape: Shape) -> int:
+    return max(1, math.ceil(math.log2(max(2, shape.codes))))
+
+
+def _kept(storage: StorageSpec, shape: Shape) -> int:
+    if storage.fraction is not None:
+        return round(storage.fraction * shape.train)
+    if storage.budget is None:
+        return shape.train
+    per_image = math.prod(shape.grid) * _bits(shape) / 8 + 2
+    budget = storage.budget.bytes * (shape.train if storage.budget.per == "image" else 1)
+    return max(1, min(shape.train, int((budget - 4 * shape.codes * shape.width) / per_image)))
+
+
+def _estimate(node: StageNode, shape: Shape, durations: Durations | None) -> Estimate:
+    work = work_of(node.payload, shape)
+    measured = _measured_speed(durations(node.kind)) if durations is not None else None
+    if measured is not None:
+        return Estimate(round(START_SECONDS + work.operations / measured, 1), work.bytes)
+    gpu = node.resources.gpus > 0
+    speed = GPU_SPEED * node.resources.gpus if gpu else CPU_SPEED * node.resources.cpus
+    seconds = START_SECONDS + max(work.operations / speed, work.updates * UPDATE_SECONDS)
+    return Estimate(round(seconds, 1), work.bytes)
+
+
+def _measured_speed(durations: Sequence[tuple[float | None, float]]) -> float | None:
+    """Return the median operations per second of the newest attempts of a kind, None if there are none."""
+    speeds = [operations / max(seconds, 0.05) for operations, seconds in durations[-20:] if operations]
+    return median(speeds) if speeds else None

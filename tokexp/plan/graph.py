@@ -1,0 +1,213 @@
+"""The graph of stages that an experiment needs, equal stages merged.
+
+tokenizer -> tokens -> adapt -> pretrain -> downstream -> evaluate; a stage that a spec does not ask for is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tokexp.data.listing import fingerprint as data_fingerprint
+from tokexp.plan.keys import digest, stage_key
+from tokexp.spec.augment import AdaptSpec, TokenAdapt, walk_steps
+from tokexp.spec.base import Spec
+from tokexp.spec.data import SeitReleaseData
+from tokexp.spec.evaluation import Clean, Corruption, EvaluationSpec
+from tokexp.spec.experiment import Experiment
+from tokexp.spec.resources import Resources
+from tokexp.spec.stages import (
+    AdaptStage,
+    DownstreamStage,
+    EvaluateStage,
+    PretrainStage,
+    StageKind,
+    TokenizerStage,
+    TokensStage,
+)
+from tokexp.spec.tasks import TaskSpec
+
+
+@dataclass(frozen=True)
+class StageNode:
+    """One unit of work with one output. `inputs` maps a role to the key of the stage that fills it."""
+
+    key: str
+    kind: StageKind
+    name: str
+    payload: Spec
+    seed: int | None
+    inputs: Mapping[str, str]
+    fingerprint: str | None
+    resources: Resources
+    label: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All stages of an experiment, each once, inputs before what needs them.
+
+    `seeds` maps each seed to the key of every named stage (`tokens`, `pretrain`, `finetune`, `finetune/noise`, ...).
+    """
+
+    name: str
+    spec_hash: str
+    nodes: tuple[StageNode, ...]
+    seeds: Mapping[int, Mapping[str, str]]
+
+    def node(self, key: str) -> StageNode:
+        """Return the node with this key. Raises KeyError if there is none."""
+        return {node.key: node for node in self.nodes}[key]
+
+    def keys(self) -> set[str]:
+        """Return the keys of all stages."""
+        return {node.key for node in self.nodes}
+
+
+def build_plan(experiment: Experiment, *, strict: bool = True) -> Plan:
+    """Return the plan of an experiment for all of its seeds.
+
+    With `strict` off, data that is not on this machine gets the fingerprint "absent" instead of a DataError, so that a
+    plan can be looked at anywhere; such keys are not those of a run.
+    """
+    builder = _Builder(experiment, data_fingerprint(experiment.data, strict=strict))
+    seeds = {seed: builder.run_of(seed) for seed in experiment.seeds}
+    relevant = {name: value for name, value in experiment.relevant().items() if name not in _NOT_IDENTITY}
+    return Plan(experiment.name, digest([relevant, experiment.name]), tuple(builder.nodes.values()), seeds)
+
+
+_NOT_IDENTITY = ("resources", "track", "name")
+
+
+@dataclass
+class _Builder:
+    experiment: Experiment
+    fingerprint: str
+    nodes: dict[str, StageNode] = field(default_factory=dict)
+
+    def run_of(self, seed: int) -> dict[str, str]:
+        """Add what one seed needs and return its keys by name."""
+        named = self._token_stages()
+        shared = {role: named[role] for role in ("tokens",) if role in named}
+        if self.experiment.objective is not None:
+            named["pretrain"] = self._pretrain(seed, shared, named)
+        for name, task in self.experiment.tasks.items():
+            named[name] = self._downstream(seed, name, task, shared, named)
+            for test, evaluation in self._evaluations().items():
+                named[f"{name}/{test}"] = self._evaluate(name, test, task, evaluation, named)
+        return named
+
+    def _add(
+        self, kind: StageKind, name: str, payload: Spec, inputs: Mapping[str, str], label: str, *,
+        seed: int | None = None, reads_data: bool = False,
+    ) -> str:  # fmt: skip
+        fingerprint = self.fingerprint if reads_data else None
+        key = stage_key(kind, payload, inputs, fingerprint, seed)
+        resources = self.experiment.resources_for(kind)
+        node = StageNode(key, kind, name, payload, seed, dict(inputs), fingerprint, resources, label)
+        self.nodes.setdefault(key, node)
+        return key
+
+    def _token_stages(self) -> dict[str, str]:
+        spec, named = self.experiment, dict[str, str]()
+        if spec.model.input == "pixels":
+            return named
+        if spec.tokenizer is not None:
+            fit = TokenizerStage(kind="tokenizer", data=spec.data, tokenizer=spec.tokenizer)
+            named["tokenizer"] = self._add("tokenizer", "tokenizer", fit, {}, spec.tokenizer.kind, reads_data=True)
+        tokens = TokensStage(kind="tokens", data=spec.data, tokenizer=spec.tokenizer, storage=spec.storage)
+        label = f"{spec.data.kind}, {spec.storage.codec.kind}"
+        named["tokens"] = self._add("tokens", "tokens", tokens, dict(named), label, reads_data=True)
+        if self._adapt_of("pretrain") or self._adapt_of("task"):
+            named["adapt"] = self._adapt(named)
+        return named
+
+    def _adapt(self, named: Mapping[str, str]) -> str:
+        spec = self.experiment
+        if spec.tokenizer is None or isinstance(spec.data, SeitReleaseData):
+            raise ValueError("token_adapt needs pixels and a tokenizer to be trained")
+        payload = AdaptStage(
+            kind="adapt", data=spec.data, tokenizer=spec.tokenizer, adapt=spec.augment.adapt, grid=spec.model.grid
+        )
+        return self._add("adapt", "adapt", payload, dict(named), "token_adapt", reads_data=True)
+
+    def _adapt_of(self, phase: str) -> AdaptSpec | None:
+        policy = self.experiment.augment.pretrain if phase == "pretrain" else self.experiment.augment.task
+        used = (phase != "pretrain" or self.experiment.objective is not None) and any(
+            isinstance(step, TokenAdapt) for step in walk_steps(policy)
+        )
+        return self.experiment.augment.adapt if used else None
+
+    def _training_inputs(self, phase: str, shared: Mapping[str, str], named: Mapping[str, str]) -> dict[str, str]:
+        adapt = {"adapt": named["adapt"]} if self._adapt_of(phase) else {}
+        return {**shared, **adapt}
+
+    def _pretrain(self, seed: int, shared: Mapping[str, str], named: Mapping[str, str]) -> str:
+        spec = self.experiment
+        assert spec.objective is not None
+        pixels = spec.model.input == "pixels"
+        payload = PretrainStage(
+            kind="pretrain", data=spec.data if pixels else None, model=spec.model, policy=spec.augment.pretrain,
+            adapt=self._adapt_of("pretrain"), objective=spec.objective,
+        )  # fmt: skip
+        inputs = self._training_inputs("pretrain", shared, named)
+        label = f"{spec.objective.kind} {self._model_label()}"
+        return self._add("pretrain", "pretrain", payload, inputs, label, seed=seed, reads_data=pixels)
+
+    def _starts_pretrained(self, task: TaskSpec) -> bool:
+        return self.experiment.objective is not None and task.init != "scratch"
+
+    def _embed(self, task: TaskSpec) -> str:
+        if not self._starts_pretrained(task):
+            return "codebook"
+        return str(getattr(self.experiment.objective, "input", "codebook"))
+
+    def _downstream(
+        self, seed: int, name: str, task: TaskSpec, shared: Mapping[str, str], named: Mapping[str, str]
+    ) -> str:
+        spec, pixels = self.experiment, self.experiment.model.input == "pixels"
+        trains = task.kind == "classify"
+        payload = DownstreamStage.model_validate(
+            {
+                "kind": "downstream", "data": spec.data if pixels else None, "model": spec.model,
+                "embed": self._embed(task), "policy": spec.augment.task if trains else (),
+                "adapt": self._adapt_of("task") if trains else None, "task": task,
+            }
+        )  # fmt: skip
+        inputs = self._training_inputs("task", shared, named) if trains else dict(shared)
+        if self._starts_pretrained(task):
+            inputs["pretrain"] = named["pretrain"]
+        label = f"{task.kind} {self._model_label()}"
+        return self._add("downstream", name, payload, inputs, label, seed=seed, reads_data=pixels)
+
+    def _evaluations(self) -> dict[str, EvaluationSpec]:
+        given: dict[str, EvaluationSpec] = dict(self.experiment.evaluate)
+        if not any(isinstance(item, Clean) and item.split == "test" for item in given.values()):
+            given = {"clean": Clean(kind="clean"), **given}
+        return given
+
+    def _evaluate(
+        self, name: str, test: str, task: TaskSpec, evaluation: EvaluationSpec, named: Mapping[str, str]
+    ) -> str:
+        spec, pixels = self.experiment, self.experiment.model.input == "pixels"
+        changes_pixels = isinstance(evaluation, Corruption)
+        payload = EvaluateStage.model_validate(
+            {
+                "kind": "evaluate", "data": spec.data, "tokenizer": None if pixels else spec.tokenizer,
+                "model": spec.model, "embed": self._embed(task), "task": task, "evaluation": evaluation,
+            }
+        )  # fmt: skip
+        inputs = {"downstream": named[name]}
+        if not pixels:
+            inputs["tokens"] = named["tokens"]
+        if changes_pixels and "tokenizer" in named:
+            inputs["tokenizer"] = named["tokenizer"]
+        return self._add("evaluate", f"{name}/{test}", payload, inputs, _describe(evaluation), reads_data=True)
+
+    def _model_label(self) -> str:
+        model = self.experiment.model
+        return f"vit-{model.size}" if model.size != "free" else f"vit-{model.width}x{model.depth}"
+
+
+def _describe(evaluation: EvaluationSpec) -> str:
+    return f"{evaluation.name} {evaluation.severity}" if isinstance(evaluation, Corruption) else evaluation.kind

@@ -1,0 +1,80 @@
+"""Loss curves of a run's training stages as one SVG that takes its colours from the page around it."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tokexp.ledger.records import Ledger
+from tokexp.ledger.runs import RunRecord
+from tokexp.ledger.workspace import Workspace
+
+MOST_POINTS = 400
+"""Points that a curve is thinned to."""
+
+_INK = "#010203"
+"""A colour that stands for the page's text colour and is replaced by it."""
+
+_FONT = "'DejaVu Sans'"
+_COLUMNS = 3
+
+Curve = list[tuple[int, float]]
+
+
+def loss_curves(workspace: Workspace, record: RunRecord) -> dict[str, dict[str, Curve]]:
+    """Return stage name to line name (`seed 0`) to (step, loss), for the stages that reported a loss."""
+    ledger = Ledger(workspace)
+    ledger.ingest()
+    found: dict[str, dict[str, Curve]] = {}
+    for node in record.nodes:
+        metrics = ledger.metrics(node.key)
+        curve = [(step, value) for step, value in metrics.get("loss", []) if value - value == 0]
+        if len(curve) > 1:
+            line = "loss" if node.seed is None else f"seed {node.seed}"
+            found.setdefault(node.name, {})[line] = thin(curve, MOST_POINTS)
+    return found
+
+
+def thin(curve: Sequence[tuple[int, float]], most: int) -> Curve:
+    """Return at most `most` points, evenly spread, with the first and the last one."""
+    if len(curve) <= most:
+        return list(curve)
+    return [curve[round(index * (len(curve) - 1) / (most - 1))] for index in range(most)]
+
+
+def draw(curves: Mapping[str, Mapping[str, Curve]]) -> str:
+    """Return an SVG element with one small plot per stage."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+    from matplotlib.ticker import MaxNLocator
+
+    columns = min(_COLUMNS, len(curves))
+    rows = -(-len(curves) // columns)
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "tokexp", "text.color": _INK, "axes.edgecolor": _INK,
+             "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK, "font.size": 9}  # fmt: skip
+    with mpl.rc_context(style):
+        figure, axes = plt.subplots(rows, columns, figsize=(3.6 * columns, 2.5 * rows), squeeze=False)
+        for axis in axes.flat[len(curves) :]:
+            axis.set_axis_off()
+        for axis, (stage, lines) in zip(axes.flat, curves.items(), strict=False):
+            _plot(axis, stage, lines)
+            axis.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+        figure.tight_layout()
+        target = io.StringIO()
+        figure.savefig(target, format="svg", transparent=True, metadata={"Date": None})
+        plt.close(figure)
+    text = target.getvalue()
+    return text[text.index("<svg") :].replace(_INK, "currentColor").replace(_FONT, "system-ui")
+
+
+def _plot(axis: Any, stage: str, lines: Mapping[str, Curve]) -> None:
+    for name, curve in lines.items():
+        axis.plot(*zip(*curve, strict=True), label=name, linewidth=1.2)
+    axis.set_title(stage, fontsize=10)
+    axis.set_xlabel("step")
+    axis.set_ylabel("loss")
+    axis.grid(alpha=0.2, color=_INK)
+    axis.spines[["top", "right"]].set_visible(False)
+    if len(lines) > 1:
+        axis.legend(frameon=False, fontsize=8)

@@ -1,0 +1,184 @@
+"""A run as one HTML file that needs nothing else: no script, no network; for light and dark screens and for paper."""
+
+import base64
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+import yaml
+
+from tokexp.errors import InputError
+from tokexp.ledger.runs import RunRecord
+from tokexp.ledger.workspace import Workspace
+from tokexp.report.curves import draw, loss_curves
+from tokexp.report.pictures import draw_pictures
+from tokexp.report.quantities import size, span
+from tokexp.report.results import (
+    PARTS,
+    Result,
+    result,
+    shown_metrics,
+    shown_text,
+    storage_rows,
+    value_text,
+)
+from tokexp.report.style import STYLE
+
+
+def report_html(workspace: Workspace, record: RunRecord, *, pictures: bool = True) -> str:
+    """Return the page of a run, as far as it has come. `pictures` off leaves out those that need the models."""
+    found = result(workspace, record)
+    curves = loss_curves(workspace, record)
+    sections = [
+        _section("Results", _results(found)),
+        _section("Storage", _storage(found["storage"])),
+        _section("Training", draw(curves) if curves else ""),
+        _section("Augmentation", _pictures(workspace, record) if pictures else ""),
+        _section("Stages", _stages(found)),
+        _section("Experiment", _spec(record)),
+        _section("Provenance", _provenance(record)),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{escape(record.ref)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"{_header(record, found)}{''.join(sections)}</main>\n</body>\n</html>\n"
+    )
+
+
+def lab_card(spec_text: str) -> list[str]:
+    """Return the comment lines at the top of a spec: the claim, the paper, the cost."""
+    lines = []
+    for line in spec_text.splitlines():
+        if not line.startswith("#"):
+            break
+        if "yaml-language-server" not in line:
+            lines.append(line.removeprefix("#").strip())
+    return lines
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section>\n<h2>{escape(title)}</h2>\n{body}\n</section>\n" if body else ""
+
+
+def _header(record: RunRecord, found: Result) -> str:
+    states = [stage["state"] for stage in found["stages"]]
+    done, total = states.count("done"), len(states)
+    seconds = sum(stage["seconds"] or 0.0 for stage in found["stages"])
+    state = "complete" if done == total else f"{done} of {total} stages done"
+    seeds = ", ".join(str(seed) for seed in record.seeds)
+    facts = [
+        state,
+        f"seed{'s' if len(record.seeds) > 1 else ''} {seeds}",
+        f"{span(seconds)} of computing",
+        time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(record.created)),
+    ]
+    card = "".join(f"<p>{escape(line)}</p>" for line in lab_card(record.spec_text) if line)
+    tags = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
+    box = f'<div class="card">{card}</div>' if card else ""
+    head = f"<h1>{escape(record.name)} <small>{escape(record.ref)}</small></h1>"
+    return f'<header>\n{head}\n<ul class="facts">{tags}</ul>\n{box}\n</header>\n'
+
+
+def _results(found: Result) -> str:
+    names = shown_metrics(found)
+    if not names:
+        return "<p>No stage with a result is done yet.</p>"
+    seeds = [str(seed) for seed in found["seeds"]]
+    several = len(seeds) > 1
+    head = ["result", "mean \u00b1 sd over seeds", *([f"seed {seed}" for seed in seeds] if several else [])]
+    rows = []
+    for name in names:
+        values = found["per_seed"][name]
+        own = [value_text(name, values[seed]) if seed in values else "-" for seed in seeds] if several else []
+        rows.append([name, shown_text(found, name), *own])
+    return _table(head, rows)
+
+
+def _storage(storage: Mapping[str, Any]) -> str:
+    if not storage:
+        return ""
+    rows = [[what, size(count), f"{per:.2f}"] for what, count, per in storage_rows(storage)]
+    raw = storage["raw_bytes_per_image"]
+    if raw:
+        rows.append(["as raw pixels", size(raw * storage["images"]), f"{raw:.2f}"])
+    head = [f"{storage['images']:,.0f} images, codec {storage['codec']}", "bytes", "bytes per image"]
+    return _bars(storage) + _table(head, rows)
+
+
+def _bars(storage: Mapping[str, Any]) -> str:
+    """Draw the stored bytes per image by part, under the raw pixels' bytes where they are known."""
+    per_image, raw = storage["bytes_per_image"], storage["raw_bytes_per_image"]
+    widest = max(per_image, raw or 0) or 1
+    parts = []
+    for place, (name, text) in enumerate(PARTS.items()):
+        share = storage.get(name, 0) / storage["images"] / widest
+        if share:
+            title = f"{text}: {storage[name] / storage['images']:.2f} bytes per image"
+            parts.append(f'<i class="part{place}" style="width:{100 * share:.3f}%" title="{escape(title)}"></i>')
+    legend = "".join(
+        f'<li><b class="part{place}"></b>{escape(text)}</li>'
+        for place, (name, text) in enumerate(PARTS.items())
+        if storage.get(name)
+    )
+    bars = f'<div class="row"><span>tokens</span><div class="bar">{"".join(parts)}</div></div>'
+    if raw:
+        pixels = f'<i class="pixels" style="width:{100 * raw / widest:.3f}%"></i>'
+        bars = f'<div class="row"><span>pixels</span><div class="bar">{pixels}</div></div>{bars}'
+        said = f"<p>{per_image:.2f} bytes per image, {100 * per_image / raw:.1f} % of the raw pixels.</p>"
+    else:
+        said = f"<p>{per_image:.2f} bytes per image.</p>"
+    return f'{said}<div class="bars">{bars}</div><ul class="legend">{legend}</ul>'
+
+
+def _pictures(workspace: Workspace, record: RunRecord) -> str:
+    try:
+        picture = base64.b64encode(draw_pictures(workspace, record)).decode()
+    except InputError:
+        return ""
+    said = "Test images, their tokens decoded, and each augmentation of the tokens decoded."
+    return (
+        f'<figure><img alt="{escape(said)}" src="data:image/png;base64,{picture}">'
+        f"<figcaption>{escape(said)}</figcaption></figure>"
+    )
+
+
+def _stages(found: Result) -> str:
+    rows = []
+    for stage in found["stages"]:
+        metrics = ", ".join(f"{name} {value_text(name, value)}" for name, value in list(stage["metrics"].items())[:3])
+        seconds = "-" if stage["seconds"] is None else span(stage["seconds"])
+        seed = "-" if stage["seed"] is None else str(stage["seed"])
+        rows.append([stage["name"], stage["label"], seed, stage["state"], seconds, metrics, stage["key"][:12]])
+    return _table(["stage", "what", "seed", "state", "time", "found", "key"], rows, text=(0, 1, 3, 5, 6))
+
+
+def _spec(record: RunRecord) -> str:
+    resolved = yaml.safe_dump(record.resolved, sort_keys=False, allow_unicode=True)
+    asked = f"<details open><summary>As asked</summary><pre>{escape(record.spec_text)}</pre></details>"
+    return f"{asked}<details><summary>As resolved</summary><pre>{escape(resolved)}</pre></details>"
+
+
+def _provenance(record: RunRecord) -> str:
+    found = record.provenance
+    git = found.get("git") or {}
+    commit = f"{git.get('commit', '')}{' with uncommitted changes' if git.get('dirty') else ''}".strip()
+    versions = ", ".join(f"{name} {number}" for name, number in (found.get("versions") or {}).items())
+    rows = {
+        "spec file": record.spec_file, "spec hash": record.spec_hash, "commit": commit,
+        "host": found.get("host"), "system": found.get("platform"), "Python": found.get("python"),
+        "command": " ".join(found.get("argv") or []), "packages": versions,
+    }  # fmt: skip
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in rows.items() if value)
+    return f"<dl>{items}</dl>"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], text: Sequence[int] = (0,)) -> str:
+    def cells(tag: str, row: Sequence[str]) -> str:
+        classes = ["" if place in text else ' class="number"' for place in range(len(row))]
+        return "".join(f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(classes, row, strict=True))
+
+    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    return f'<div class="wide"><table><thead><tr>{cells("th", head)}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -1,0 +1,148 @@
+"""Combinations of policies, batches and resources that cannot work."""
+
+from collections.abc import Iterator
+
+from tokexp.spec.augment import Halves, Mixup, OneOf, Sometimes, TokenAdapt, TokenCutmix, TokenEda, walk_steps
+from tokexp.spec.base import Spec
+from tokexp.spec.data import SeitReleaseData
+from tokexp.spec.experiment import Experiment
+from tokexp.spec.findings import Finding
+from tokexp.spec.tasks import Classify
+from tokexp.spec.tokenizers import VqVae
+from tokexp.spec.train import TrainSpec
+from tokexp.spec.yaml_tree import Path
+
+TOKEN_STEPS = frozenset({"token_rrc", "token_crop", "token_eda", "emb_noise", "color_adapt", "token_adapt"})
+"""Steps that need a token grid. token_cutmix and mixup work on pixels too."""
+
+PIXEL_STEPS = frozenset({"pixel_rrc", "pixel_flip"})
+"""Steps that need pixels."""
+
+Phase = tuple[Path, TrainSpec, str]
+"""Path of a training phase, what it says, and the kind of stage that runs it."""
+
+
+def branches(step: Spec) -> list[tuple[Path, tuple[Spec, ...]]]:
+    """Return the lists of steps inside a combinator with their paths; nothing for a plain step."""
+    if isinstance(step, OneOf):
+        return [(("one_of", number), (inner,)) for number, inner in enumerate(step.one_of)]
+    if isinstance(step, Sometimes):
+        return [(("do",), step.do)]
+    if isinstance(step, Halves):
+        return [(("halves", number), half) for number, half in enumerate(step.halves)]
+    return []
+
+
+def placed_steps(steps: tuple[Spec, ...], path: Path, single: bool = False) -> Iterator[tuple[Path, Spec]]:
+    """Yield every plain step with its path. `single` says that `path` is already the path of the one step."""
+    for number, step in enumerate(steps):
+        here = path if single else (*path, number)
+        inner = branches(step)
+        if not inner:
+            yield here, step
+        for below, part in inner:
+            yield from placed_steps(part, (*here, *below), isinstance(step, OneOf))
+
+
+def check_policies(spec: Experiment) -> Iterator[Finding]:
+    """Yield steps that do not fit what the model reads, and steps that come too late."""
+    for phase in ("pretrain", "task"):
+        policy, path = getattr(spec.augment, phase), ("augment", phase)
+        for where, step in placed_steps(policy, path):
+            yield from _misplaced(spec, where, step)
+        if spec.model.input == "tokens":
+            late, _ = _late(policy, path, False)
+            message = "token_eda changes indices; put it before the steps that change embeddings"
+            yield from (Finding(where, message, (path,)) for where in late)
+
+
+def _misplaced(spec: Experiment, path: Path, step: Spec) -> Iterator[Finding]:
+    kind, because = str(getattr(step, "kind", "")), (path, ("model", "input"))
+    if spec.model.input == "pixels" and kind in TOKEN_STEPS:
+        yield Finding(path, f"{kind} works on tokens; this model reads pixels", because)
+    elif spec.model.input == "tokens" and kind in PIXEL_STEPS:
+        yield Finding(path, f"{kind} works on pixels; this model reads tokens", because)
+    elif isinstance(step, TokenAdapt) and isinstance(spec.data, SeitReleaseData):
+        message = "token_adapt is trained on pixels; data of the kind seit_release have none"
+        yield Finding(path, message, (*because, ("data", "kind")))
+
+
+def _late(steps: tuple[Spec, ...], path: Path, embedded: bool, single: bool = False) -> tuple[list[Path], bool]:
+    """Return the paths of token_eda steps that follow a look-up, and whether tokens are looked up at the end."""
+    late: list[Path] = []
+    for number, step in enumerate(steps):
+        here = path if single else (*path, number)
+        inner = branches(step)
+        if isinstance(step, TokenEda):
+            late += [here] if embedded else []
+        elif not inner:
+            embedded = True
+        else:
+            results = [_late(part, (*here, *below), embedded, isinstance(step, OneOf)) for below, part in inner]
+            late += [where for found, _ in results for where in found]
+            embedded = any(after for _, after in results)
+    return late, embedded
+
+
+def training_phases(spec: Experiment) -> list[Phase]:
+    """Return all training phases of an experiment."""
+    phases: list[Phase] = []
+    if isinstance(spec.tokenizer, VqVae):
+        phases.append((("tokenizer", "train"), spec.tokenizer.train, "tokenizer"))
+    if any(isinstance(step, TokenAdapt) for step in walk_steps(spec.augment.pretrain + spec.augment.task)):
+        phases.append((("augment", "adapt", "train"), spec.augment.adapt.train, "adapt"))
+    if spec.objective is not None:
+        phases.append((("objective", "train"), spec.objective.train, "pretrain"))
+    for name, task in spec.tasks.items():
+        if isinstance(task, Classify):
+            phases.append((("tasks", name, "train"), task.train, "downstream"))
+    return phases
+
+
+def parts_needed(steps: tuple[Spec, ...]) -> int:
+    """Return the number that a micro-batch must be a multiple of: 2 for halves, twice that where a half is mixed."""
+    needed = 1
+    for step in steps:
+        inner = [part for _, part in branches(step)]
+        below = max((parts_needed(part) for part in inner), default=1)
+        if isinstance(step, Halves):
+            mixed = any(_mixes(each) for part in inner for each in walk_steps(part))
+            below = max(2 * below, 4 if mixed else 2)
+        needed = max(needed, below)
+    return needed
+
+
+def _mixes(step: Spec) -> bool:
+    return isinstance(step, (Mixup, TokenCutmix)) or (isinstance(step, TokenAdapt) and bool(step.mixup or step.cutmix))
+
+
+def check_batches(spec: Experiment) -> Iterator[Finding]:
+    """Yield batch sizes that a policy cannot cut into halves."""
+    for path, train, stage in training_phases(spec):
+        if stage not in ("pretrain", "downstream"):
+            continue
+        phase = "pretrain" if stage == "pretrain" else "task"
+        multiple = parts_needed(getattr(spec.augment, phase))
+        micro = train.batch_size // train.accumulate
+        if micro % multiple:
+            cut = f" / accumulate {train.accumulate}" if train.accumulate > 1 else ""
+            message = f"{train.batch_size}{cut} given; a multiple of {multiple} is needed, because augment.{phase} "
+            message += "cuts batches into halves" + (" and mixes inside them" if multiple > 2 else "")
+            because = ((*path, "batch_size"), (*path, "accumulate"), ("augment", phase))
+            yield Finding((*path, "batch_size"), message, because)
+
+
+def check_resources(spec: Experiment) -> Iterator[Finding]:
+    """Yield phases whose result would depend on the number of processes, and resources that contradict themselves."""
+    for path, train, stage in training_phases(spec):
+        resources = spec.resources_for(stage)
+        processes = resources.nodes * max(resources.gpus, 1)
+        if processes > 1 and train.accumulate % processes:
+            where = (*path, "accumulate")
+            message = f"{train.accumulate} given; a multiple of {processes} (the processes of this stage) is needed, "
+            message += "so that the result does not depend on the number of processes"
+            yield Finding(where, message, (where, ("resources",)))
+    for name, resources in spec.resources.items():
+        if resources.device == "cpu" and resources.gpus:
+            where = ("resources", str(name), "gpus")
+            yield Finding(where, f"{resources.gpus} given, but device is cpu; keep one of them", (where,))

@@ -1,0 +1,124 @@
+"""The adapt stage: train TokenAdapt's f and g on pairs of the tokens of an image and of its augmented pixels.
+
+Source: SeiT++ section 4.7 (no code was released). The map between f and g gets the same geometry, with the same
+drawn parameters, as the pixels do; the target is the token map of the changed pixels, cropped to the models' grid.
+"""
+
+import json
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from tokexp.augment.adapt_networks import AdaptNetworks
+from tokexp.augment.geometry import apply, draw
+from tokexp.data.base import Batch
+from tokexp.engine.batches import PixelFeed
+from tokexp.engine.loop import Phase, fit
+from tokexp.engine.randomness import key_of
+from tokexp.objectives.base import Objective, StepOutput
+from tokexp.spec.augment import Geometry
+from tokexp.spec.stages import AdaptStage
+from tokexp.stages.assembly import describe_model, image_source, load_tokenizer, open_store, save_weights
+from tokexp.stages.base import Stage, StageContext, StageResult
+from tokexp.tokenizers.base import Codebook, Tokenizer
+
+_MEASURED = 512
+
+
+class AdaptObjective(Objective):
+    """Cross-entropy of g's logits on the indices of the augmented pixels."""
+
+    def __init__(
+        self, networks: AdaptNetworks, tokenizer: Tokenizer, codebook: Codebook, table: Tensor, geometry: Geometry,
+        grid: tuple[int, int],
+    ) -> None:  # fmt: skip
+        """Take the networks to train; `table` maps the tokenizer's indices to the stored codes."""
+        super().__init__()
+        self.networks, self.geometry, self.grid = networks, geometry, grid
+        # Not submodules: they are neither trained nor part of a checkpoint.
+        self._frozen = (tokenizer, codebook, table)
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """Return stored-code indices (B, rows, columns) of pixels."""
+        tokenizer, _, table = self._frozen
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            indices: Tensor = table[tokenizer.encode(images)]
+        return indices
+
+    def predict(self, images: Tensor, geometry: Geometry, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return g's logits (B, h*w, K) and the target indices (B, h*w) for one draw of the geometry."""
+        codebook = self._frozen[1]
+        drawn = draw(geometry, len(images), generator)
+        changed = apply(images, drawn, (images.shape[2], images.shape[3])).clamp(0, 1)
+        targets = _centre(self.tokens(changed), self.grid)
+        space = self.networks.to_space(codebook.lookup(self.tokens(images)))
+        space = apply(space, drawn, (space.shape[2], space.shape[3]))
+        upscale = space.shape[2] // (images.shape[2] // self._pixels_per_token())
+        space = _centre(space, (self.grid[0] * upscale, self.grid[1] * upscale))
+        return self.networks.to_logits(space), targets.flatten(1)
+
+    def _pixels_per_token(self) -> int:
+        tokenizer = self._frozen[0]
+        return tokenizer.info.image_shape[1] // tokenizer.info.grid[0]
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
+        """Return the loss on one batch of pixels, and the share of indices that were met."""
+        assert batch.values is not None
+        logits, targets = self.predict(batch.values, self.geometry, generator)
+        met = (logits.detach().argmax(-1) == targets).float().mean()
+        return StepOutput(cross_entropy(logits.float().flatten(0, 1), targets.flatten()), {"accuracy": met})
+
+
+class AdaptTraining(Stage):
+    """Trains the networks on the images that the token store keeps."""
+
+    def __init__(self, payload: AdaptStage) -> None:
+        """Take the networks' spec and what they are trained on."""
+        self.payload = payload
+
+    def run(self, context: StageContext) -> StageResult:
+        """Write adapt.safetensors; metrics: accuracy on pairs, and the share of ids kept without any geometry."""
+        spec = self.payload.adapt
+        source = image_source(self.payload.data)
+        store = open_store(context, "train")
+        tokenizer = load_tokenizer(
+            self.payload.tokenizer, self.payload.data, context.input("tokenizer"), context.device
+        ).requires_grad_(False)
+        codebook = Codebook(torch.from_numpy(np.array(store.codes)), store.metric).to(context.device)
+        table = torch.from_numpy(np.load(context.input("tokens") / "table.npy", allow_pickle=False).astype(np.int64))
+        grid = store.grid if self.payload.grid is None else (self.payload.grid, self.payload.grid)
+        torch.manual_seed(key_of(spec.seed, "adapt/init"))
+        networks = AdaptNetworks(spec, codebook, store.grid, grid)
+        objective = AdaptObjective(
+            networks, tokenizer, codebook, table.to(context.device), spec.geometry, grid
+        )
+        kept = json.loads((context.input("tokens") / "kept.json").read_text())["train"][: spec.images]
+        feed = PixelFeed(source, "train", context.device, kept)
+        phase = Phase("adapt", spec.train, spec.seed, context.device, context.scratch, context.report, context.stop)
+        result = fit(objective, feed, lambda batch, _: batch, phase)
+        save_weights(networks.state_dict(), context.output / "adapt.safetensors")
+        metrics = result.metrics | {"recovery": _recovery(objective, feed, context.device)}
+        return StageResult(metrics, describe_model(networks))
+
+
+def _recovery(objective: AdaptObjective, feed: PixelFeed, device: torch.device) -> float:
+    """Return the share of ids that f and g give back when nothing is done between them (a health figure)."""
+    still = Geometry(hflip=0.0, affine=0.0, rrc=None)
+    images = feed.batch(torch.arange(min(_MEASURED, feed.num_images))).values
+    assert images is not None
+    with torch.inference_mode():
+        logits, targets = objective.predict(images, still, torch.Generator(device=device).manual_seed(0))
+    return float((logits.argmax(-1) == targets).float().mean())
+
+
+def _centre(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the central part of the last two axes."""
+    top, left = (values.shape[-2] - size[0]) // 2, (values.shape[-1] - size[1]) // 2
+    return values[..., top : top + size[0], left : left + size[1]]
+
+
+def build(payload: AdaptStage) -> AdaptTraining:
+    """Return the stage for a payload."""
+    return AdaptTraining(payload)

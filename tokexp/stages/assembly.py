@@ -1,0 +1,157 @@
+"""Putting components together: the codes, models, policies and feeds that several stages need in the same way."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from tokexp.augment.adapt_networks import AdaptNetworks
+from tokexp.augment.base import AugmentContext
+from tokexp.augment.policy import Policy
+from tokexp.data.base import ImageSource
+from tokexp.engine.batches import Feed, PixelFeed, TokenFeed
+from tokexp.errors import DamagedError, DataError
+from tokexp.models.base import Backbone
+from tokexp.models.token_input import TokenInput
+from tokexp.registry import implementation
+from tokexp.spec.augment import AdaptSpec
+from tokexp.spec.base import Spec
+from tokexp.spec.data import DataSpec
+from tokexp.spec.models import VitSpec
+from tokexp.spec.tokenizers import TokenizerSpec
+from tokexp.stages.base import StageContext
+from tokexp.storage.store import TokenStore
+from tokexp.tokenizers.base import Codebook, Tokenizer
+
+
+def image_source(data: DataSpec) -> ImageSource:
+    """Return the images of a data spec."""
+    source: ImageSource = implementation("data", data.kind)(data)
+    return source
+
+
+def load_tokenizer(spec: TokenizerSpec, data: DataSpec, folder: Path, device: torch.device) -> Tokenizer:
+    """Return the fitted tokenizer that a tokenizer stage left in `folder`."""
+    shape = data.image_shape()  # type: ignore[union-attr] (released tokens have no tokenizer)
+    tokenizer: Tokenizer = implementation("tokenizers", spec.kind)(spec, shape)
+    load_strictly(tokenizer, folder / "tokenizer.safetensors")
+    return tokenizer.eval().to(device)
+
+
+def load_strictly(module: nn.Module, file: Path) -> None:
+    """Load weights that must fit name by name. Raises DamagedError with what is missing or unexpected."""
+    try:
+        module.load_state_dict(load_file(file))
+    except (RuntimeError, OSError) as error:
+        raise DamagedError(f"{file.name} does not fit the model of this stage: {error}") from error
+
+
+def save_weights(state: dict[str, Tensor], file: Path) -> None:
+    """Write tensors as safetensors, from any device; shared memory is copied apart."""
+    save_file({name: value.detach().cpu().contiguous().clone() for name, value in state.items()}, file)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a model reads: its channels and grid, the codes if it reads tokens, and the number of classes."""
+
+    channels: int
+    stored_grid: tuple[int, int]
+    grid: tuple[int, int]
+    num_classes: int
+    codebook: Codebook | None
+
+
+def model_inputs(context: StageContext, model: VitSpec, data: DataSpec | None) -> Inputs:
+    """Return what the model of this stage reads, from the token store or from the data spec."""
+    if model.input == "pixels":
+        assert data is not None
+        source = image_source(data)
+        channels, *side = data.image_shape()  # type: ignore[union-attr]
+        grid = (side[0], side[1])
+        return Inputs(channels, grid, grid, len(source.classes), None)
+    store = open_store(context, "train")
+    codebook = Codebook(torch.from_numpy(np.array(store.codes)), store.metric).to(context.device)
+    grid = store.grid if model.grid is None else (model.grid, model.grid)
+    return Inputs(codebook.width, store.grid, grid, store.num_classes, codebook)
+
+
+def open_store(context: StageContext, split: str) -> TokenStore:
+    """Return the token store of a split from this stage's tokens input."""
+    file = context.input("tokens") / f"{split}.tokens"
+    if not file.exists():
+        raise DataError(f"the tokens of this experiment have no split {split!r}")
+    return TokenStore.open(file)
+
+
+def feed_of(context: StageContext, model: VitSpec, data: DataSpec | None, split: str) -> Feed:
+    """Return the resident batches of a split: tokens or pixels, as the model reads."""
+    if model.input == "pixels":
+        assert data is not None
+        return PixelFeed(image_source(data), split, context.device)
+    store = open_store(context, split)
+    return TokenFeed(store.indices(), store.labels, store.num_classes, context.device)
+
+
+def build_policy(context: StageContext, steps: tuple[Any, ...], adapt: AdaptSpec | None, inputs: Inputs) -> Policy:
+    """Return an augmentation policy, with TokenAdapt's trained networks where it uses them."""
+    networks = None
+    if adapt is not None:
+        assert inputs.codebook is not None
+        networks = AdaptNetworks(adapt, inputs.codebook, inputs.stored_grid, inputs.grid)
+        load_strictly(networks, context.input("adapt") / "adapt.safetensors")
+        networks.requires_grad_(False).eval().to(context.device)
+    return Policy(steps, AugmentContext(inputs.grid, inputs.codebook, networks))
+
+
+def build_backbone(model: VitSpec, inputs: Inputs, drop_path: float, positions: str = "learned") -> Backbone:
+    """Return a new backbone with random weights (seed the global generator before)."""
+    backbone: Backbone = implementation("models", model.kind)(
+        model, inputs.channels, inputs.grid, drop_path=drop_path, positions=positions
+    )
+    return backbone
+
+
+def build_token_input(inputs: Inputs, how: str, dropout: float = 0.0) -> nn.Module:
+    """Return what embeds the values of a batch: the codes as they are, an own table, or nothing for pixels."""
+    if inputs.codebook is None:
+        return nn.Identity()
+    return TokenInput(inputs.codebook, how, dropout)
+
+
+def describe_model(module: nn.Module) -> dict[str, int]:
+    """Return the number of trainable parameters, for the record."""
+    return {"parameters": sum(p.numel() for p in module.parameters() if p.requires_grad)}
+
+
+def payload_of(context: StageContext, kind: type[Spec]) -> Any:
+    """Return the job's payload as the class that this stage works with. Raises TypeError for another stage's."""
+    payload = context.job.payload
+    if not isinstance(payload, kind):
+        raise TypeError(f"a payload of {kind.__name__} is needed, not {type(payload).__name__}")
+    return payload
+
+
+_ENCODER = ("backbone.", "token_input.")
+
+
+def encoder_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the part of an objective's weights that tasks start from: the backbone and what embeds tokens."""
+    return {name: value for name, value in state.items() if name.startswith(_ENCODER)}
+
+
+def load_encoder(module: nn.Module, file: Path) -> None:
+    """Load an encoder's weights into a module with `backbone` and `token_input`; all other weights stay.
+
+    Raises DamagedError with the names that are missing, unexpected or of another shape.
+    """
+    state = load_file(file)
+    own = {name: value for name, value in module.state_dict().items() if name.startswith(_ENCODER)}
+    wrong = sorted(state.keys() ^ own.keys()) + [n for n in state.keys() & own.keys() if state[n].shape != own[n].shape]
+    if wrong:
+        raise DamagedError(f"{file.name}: these weights do not fit the model: {', '.join(wrong[:8])}")
+    module.load_state_dict(state, strict=False)

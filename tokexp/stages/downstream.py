@@ -1,0 +1,113 @@
+"""The downstream stage: train a task's model, from pre-trained weights or from scratch."""
+
+import torch
+from torch import Tensor, nn
+
+from tokexp.augment.policy import Policy
+from tokexp.engine.batches import Feed
+from tokexp.engine.loop import Phase, fit
+from tokexp.engine.randomness import key_of
+from tokexp.objectives.base import Objective
+from tokexp.registry import implementation
+from tokexp.spec.models import VitSpec
+from tokexp.spec.stages import DownstreamStage
+from tokexp.spec.tasks import TaskSpec
+from tokexp.spec.train import TrainSpec
+from tokexp.stages.assembly import (
+    Inputs,
+    build_backbone,
+    build_policy,
+    build_token_input,
+    describe_model,
+    feed_of,
+    load_encoder,
+    model_inputs,
+    save_weights,
+)
+from tokexp.stages.base import Stage, StageContext, StageResult
+from tokexp.tasks.base import DownstreamTask, TaskContext
+
+_AT_ONCE = 512
+
+
+class Encoder(nn.Module):
+    """The two modules that pre-training and tasks share, under the names that their weights are saved by."""
+
+    def __init__(self, backbone: nn.Module, token_input: nn.Module) -> None:
+        """Take both."""
+        super().__init__()
+        self.backbone, self.token_input = backbone, token_input
+
+
+def build_task(model: VitSpec, embed: str, task: TaskSpec, inputs: Inputs) -> tuple[DownstreamTask, Encoder]:
+    """Return a task's model with random weights, and its encoder (the same modules)."""
+    backbone = build_backbone(model, inputs, getattr(task, "drop_path", 0.0))
+    token_input = build_token_input(inputs, embed, dropout=0.0 if task.kind == "probe" else 0.1)
+    context = TaskContext(backbone, token_input, inputs.num_classes)
+    built: DownstreamTask = implementation("tasks", task.kind)(task, context)
+    return built, Encoder(backbone, token_input)
+
+
+class _Trainer:
+    """What a task may ask of this stage (see tokexp.tasks.base.Trainer)."""
+
+    def __init__(self, context: StageContext, feed: Feed, policy: Policy) -> None:
+        self.seed = context.job.seed or 0
+        self._context, self._feed, self._policy = context, feed, policy
+        self.trained: Objective | None = None
+        self.average: dict[str, Tensor] | None = None
+
+    def fit(self, objective: Objective, train: TrainSpec) -> dict[str, float]:
+        context = self._context
+        phase = Phase(
+            "downstream", train, self.seed, context.device, context.scratch, context.report, context.stop
+        )
+        result = fit(objective, self._feed, self._policy, phase)
+        self.trained, self.average = objective, result.average
+        return result.metrics
+
+    def features(self, extract: object) -> tuple[Tensor, Tensor]:
+        assert callable(extract)
+        parts, labels, count = [], [], self._feed.num_images
+        with torch.inference_mode():
+            for start in range(0, count, _AT_ONCE):
+                batch = self._policy.centre(self._feed.batch(torch.arange(start, min(start + _AT_ONCE, count))))
+                parts.append(extract(batch.values))
+                labels.append(batch.labels)
+        # Cloned out of inference mode, so that classifiers can be trained on them.
+        return torch.cat(parts).clone(), torch.cat(labels).clone()
+
+    def progress(self, done: int, total: int, unit: str) -> None:
+        self._context.report.progress(done, total, unit)
+
+
+class Downstream(Stage):
+    """Trains a task; its test is the evaluate stage's, so test images are read in one place only."""
+
+    def __init__(self, payload: DownstreamStage) -> None:
+        """Take the model, the policy and the task."""
+        self.payload = payload
+
+    def run(self, context: StageContext) -> StageResult:
+        """Write weights.safetensors; metrics: those of the training."""
+        payload = self.payload
+        inputs = model_inputs(context, payload.model, payload.data)
+        torch.manual_seed(key_of(context.job.seed or 0, "downstream/init"))
+        task, encoder = build_task(payload.model, payload.embed, payload.task, inputs)
+        if "pretrain" in context.inputs:
+            load_encoder(encoder, context.input("pretrain") / "weights.safetensors")
+        task.to(context.device)
+        policy = build_policy(context, payload.policy, payload.adapt, inputs)
+        trainer = _Trainer(context, feed_of(context, payload.model, payload.data, "train"), policy)
+        metrics = task.train_with(trainer)
+        save_weights(task.state_dict(), context.output / "weights.safetensors")
+        if trainer.average is not None:
+            prefix = next(name for name, module in task.named_modules() if module is trainer.trained)
+            averaged = {f"{prefix}.{name}": value for name, value in trainer.average.items()}
+            save_weights({**task.state_dict(), **averaged}, context.output / "average.safetensors")
+        return StageResult(metrics, describe_model(task))
+
+
+def build(payload: DownstreamStage) -> Downstream:
+    """Return the stage for a payload."""
+    return Downstream(payload)

@@ -1,0 +1,61 @@
+"""The pretrain stage: train an objective on tokens (or pixels), and keep the encoder for the tasks."""
+
+import torch
+
+from tokexp.engine.loop import Phase, fit
+from tokexp.engine.randomness import key_of
+from tokexp.objectives.base import Objective, ObjectiveContext
+from tokexp.registry import implementation
+from tokexp.spec.stages import PretrainStage
+from tokexp.stages.assembly import (
+    build_backbone,
+    build_policy,
+    build_token_input,
+    describe_model,
+    encoder_state,
+    feed_of,
+    model_inputs,
+    save_weights,
+)
+from tokexp.stages.base import Stage, StageContext, StageResult
+
+
+class Pretraining(Stage):
+    """Backbone, objective, policy and data come together here; the loop does the rest."""
+
+    def __init__(self, payload: PretrainStage) -> None:
+        """Take the model, the policy and the objective."""
+        self.payload = payload
+
+    def run(self, context: StageContext) -> StageResult:
+        """Write weights.safetensors (the encoder, and its average if the phase keeps one)."""
+        payload, seed = self.payload, context.job.seed or 0
+        inputs = model_inputs(context, payload.model, payload.data)
+        torch.manual_seed(key_of(seed, "pretrain/init"))
+        backbone = build_backbone(
+            payload.model, inputs, getattr(payload.objective, "drop_path", 0.0), positions_of(payload.objective.kind)
+        )
+        embed, dropout = getattr(payload.objective, "input", "codebook"), getattr(payload.objective, "input_dropout", 0.0)
+        token_input = build_token_input(inputs, embed, dropout)
+        objective: Objective = implementation("objectives", payload.objective.kind)(
+            payload.objective, ObjectiveContext(backbone, token_input, inputs.num_classes, inputs.codebook)
+        )
+        policy = build_policy(context, payload.policy, payload.adapt, inputs)
+        phase = Phase(
+            "pretrain", payload.objective.train, seed, context.device, context.scratch, context.report, context.stop
+        )
+        result = fit(objective, feed_of(context, payload.model, payload.data, "train"), policy, phase)
+        save_weights(encoder_state(objective.state_dict()), context.output / "weights.safetensors")
+        if result.average is not None:
+            save_weights(encoder_state(result.average), context.output / "average.safetensors")
+        return StageResult(result.metrics, describe_model(objective) | {"steps": result.steps})
+
+
+def positions_of(kind: str) -> str:
+    """Return how positions start: fixed sines for masked token modelling (as MAE and MAGE), learned otherwise."""
+    return "sincos" if kind == "mtm" else "learned"
+
+
+def build(payload: PretrainStage) -> Pretraining:
+    """Return the stage for a payload."""
+    return Pretraining(payload)

@@ -1,0 +1,81 @@
+"""The tokenizer stage: fit or train a tokenizer on the training images."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from tokexp.data.base import Batch, ImageSource
+from tokexp.engine.batches import PixelFeed
+from tokexp.engine.loop import Phase, fit
+from tokexp.engine.randomness import key_of
+from tokexp.registry import implementation
+from tokexp.spec.stages import TokenizerStage
+from tokexp.spec.tokenizers import VqVae
+from tokexp.stages.assembly import describe_model, image_source, save_weights
+from tokexp.stages.base import Stage, StageContext, StageResult
+from tokexp.tokenizers.base import Tokenizer
+
+_CHUNK = 512
+_MEASURED = 1000
+"""Held-out images that the reconstruction is measured on."""
+
+
+class TokenizerFit(Stage):
+    """Fits without gradients (k-means) or trains by the tokenizer's own objective (VQ-VAE)."""
+
+    def __init__(self, payload: TokenizerStage) -> None:
+        """Take what to fit, and on what."""
+        self.payload = payload
+
+    def run(self, context: StageContext) -> StageResult:
+        """Write tokenizer.safetensors; metrics: psnr in dB on held-out images, and what the tokenizer reports."""
+        data, spec = self.payload.data, self.payload.tokenizer
+        source = image_source(data)
+        torch.manual_seed(key_of(spec.seed, "tokenizer/init"))
+        tokenizer: Tokenizer = implementation("tokenizers", spec.kind)(spec, data.image_shape())  # type: ignore[union-attr]
+        tokenizer.to(context.device)
+        metrics = self._train(tokenizer, source, context)
+        tokenizer.eval()
+        save_weights(tokenizer.state_dict(), context.output / "tokenizer.safetensors")
+        if tokenizer.info.decodes:
+            metrics["psnr"] = psnr(tokenizer, source, context.device)
+        facts = describe_model(tokenizer) | {"grid": list(tokenizer.info.grid), "codes": len(tokenizer.codebook())}
+        return StageResult(metrics, facts | {"outside_data": tokenizer.info.outside_data})
+
+    def _train(self, tokenizer: Tokenizer, source: ImageSource, context: StageContext) -> dict[str, float]:
+        objective = tokenizer.objective()
+        if objective is None:
+            return tokenizer.fit(_chunks(source, context))
+        spec = self.payload.tokenizer
+        assert isinstance(spec, VqVae)
+        phase = Phase(
+            "tokenizer", spec.train, spec.seed, context.device, context.scratch, context.report, context.stop
+        )
+        return fit(objective, PixelFeed(source, "train", context.device), _as_it_is, phase).metrics
+
+
+def psnr(tokenizer: Tokenizer, source: ImageSource, device: torch.device) -> float:
+    """Return the peak signal-to-noise ratio in dB of decoded test images, from their mean squared error."""
+    count = min(_MEASURED, len(source.labels("test")))
+    images = source.read("test", range(count)).to(device)
+    with torch.inference_mode():
+        error = (tokenizer.decode(tokenizer.encode(images)) - images).square().mean()
+    return float(-10 * error.clamp_min(1e-12).log10())
+
+
+def _as_it_is(batch: Batch, generator: torch.Generator) -> Batch:
+    del generator
+    return batch
+
+
+def _chunks(source: ImageSource, context: StageContext) -> Iterator[Tensor]:
+    count = len(source.labels("train"))
+    for start in range(0, count, _CHUNK):
+        yield source.read("train", range(start, min(start + _CHUNK, count))).to(context.device)
+        context.report.progress(min(start + _CHUNK, count), count, "images")
+
+
+def build(payload: TokenizerStage) -> TokenizerFit:
+    """Return the stage for a payload."""
+    return TokenizerFit(payload)

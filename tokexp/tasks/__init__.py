@@ -1,0 +1,1 @@
+"""Downstream tasks: what a representation is used for. One file per kind."""

@@ -1,0 +1,62 @@
+"""Runs that need no terminal: the controller as a process of its own, started from the run's record alone."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tokexp.errors import TokexpError
+from tokexp.launch.display import NodeState, Quiet
+from tokexp.launch.request import plan_of
+from tokexp.ledger.runs import load_run
+from tokexp.ledger.workspace import Workspace
+from tokexp.plan.graph import StageNode
+
+
+class LogDisplay(Quiet):
+    """Writes states and remarks as lines to stdout, which is the controller's log."""
+
+    def state(self, node: StageNode, state: NodeState, note: str = "") -> None:
+        """Write the new state."""
+        self.say(f"{node.name} {node.key[:6]}: {state}" + (f" ({note})" if note else ""))
+
+    def say(self, message: str) -> None:
+        """Write the remark."""
+        sys.stdout.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
+        sys.stdout.flush()
+
+
+def start_detached(workspace: Workspace, ref: str, launcher: str, jobs: int | None) -> Path:
+    """Start a controller for a saved run in a session of its own, and return the file that it writes to."""
+    log = workspace.runs / ref / "controller.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "tokexp.verbs.detached", str(workspace.root.absolute()), ref, launcher]
+    with log.open("ab") as file:
+        subprocess.Popen(
+            [*command, str(jobs or 0)], stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+        )
+    return log
+
+
+def main(arguments: list[str]) -> int:
+    """Carry out a saved run: WORKSPACE REF LAUNCHER JOBS (0: as many as fit)."""
+    from tokexp.verbs.running import carry_out, open_launcher
+
+    root, ref, kind, jobs = arguments
+    workspace, display = Workspace(Path(root)), LogDisplay()
+    try:
+        record = load_run(workspace, ref)
+        experiment, planned = plan_of(record)
+        with open_launcher(kind, int(jobs) or None, display) as launcher:
+            outcome = carry_out(planned, experiment, record, workspace, launcher, display)
+    except TokexpError as error:
+        display.say(f"error: {error}")
+        return error.exit_code
+    for failure in outcome.failures:
+        display.say(f"{failure.name} failed: {failure.message} (see {failure.log})")
+    display.say("ended: " + ("all is done" if outcome.exit_code == 0 else f"exit code {outcome.exit_code}"))
+    return outcome.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

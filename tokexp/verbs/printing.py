@@ -1,0 +1,33 @@
+"""How verbs print: results to stdout, everything else to stderr, and one JSON object where that was asked for."""
+
+import sys
+from json import dumps
+from typing import Any
+
+from rich.console import Console
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print one JSON object; numbers that are not finite become null, so that any reader takes it."""
+    sys.stdout.write(dumps(_finite(value), indent=1, default=str) + "\n")
+
+
+def console() -> Console:
+    """Return the console for results; lines are never cut where stdout is no terminal."""
+    found = Console(file=sys.stdout, highlight=False)
+    return found if found.is_terminal else Console(file=sys.stdout, highlight=False, width=200, soft_wrap=True)
+
+
+def say(message: str) -> None:
+    """Print a remark to stderr."""
+    sys.stderr.write(message + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
