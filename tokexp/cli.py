@@ -294,7 +294,7 @@ def main() -> None:
 
 def _run(arguments: list[str]) -> int:
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, prog_name="tokexp", standalone_mode=False)
         sys.stdout.flush()
     except TokexpError as error:
         problems = error.problems if isinstance(error, SpecError) else []

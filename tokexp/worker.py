@@ -7,8 +7,8 @@ why), 3 (stopped on request; work is saved) or 4 (another attempt holds the clai
 
 from __future__ import annotations
 
+import json
 import os
-import re
 import signal
 import socket
 import sys
@@ -21,17 +21,29 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
+
+from tokexp.data.listing import image_counts
 from tokexp.errors import DamagedError, InputError, TokexpError
 from tokexp.launch.base import CLAIMED, DONE, EVENTS_FILE, FAILED, JOB_FILE, LOG_FILE, STOP_FILE, STOPPED
-from tokexp.launch.recovery import Cause
+from tokexp.launch.causes import cause_of, one_line
 from tokexp.ledger.claims import Claim
-from tokexp.ledger.durable import is_disk_full
 from tokexp.ledger.events import EventLog
-from tokexp.ledger.outputs import complete, job_record, publish, set_aside, stage_output, verify, write_result
+from tokexp.ledger.outputs import (
+    complete,
+    job_record,
+    publish,
+    read_record,
+    set_aside,
+    stage_output,
+    verify,
+    write_result,
+)
 from tokexp.ledger.provenance import collect_provenance, package_versions
 from tokexp.ledger.workspace import Workspace
+from tokexp.plan.estimate import shape_of, work_of
 from tokexp.registry import implementation
-from tokexp.spec.stages import StageJob
+from tokexp.spec.stages import StageJob, StagePayload
 
 if TYPE_CHECKING:
     import torch
@@ -140,21 +152,18 @@ def run_attempt(folder: Path, stop: StopRequest) -> int:
         return _run_member(job, workspace, folder, stop)
     if complete(final) and not verify(final):
         return DONE
-    log = EventLog(folder / EVENTS_FILE)
-    claim = Claim.take(workspace, job.key, folder.name)
-    if claim is None:
-        log.append("stopped", reason="claimed")
-        return CLAIMED
-    try:
-        if complete(final):
-            # Another attempt finished between the look and the claim, or what it left is damaged.
-            if not verify(final):
-                return DONE
-            set_aside(final)
-        with _beating(claim, stop):
+    with EventLog(folder / EVENTS_FILE) as log:
+        claim = Claim.take(workspace, job.key, folder.name)
+        if claim is None:
+            log.append("stopped", reason="claimed")
+            return CLAIMED
+        with claim, _beating(claim, stop):
+            # Another attempt may have finished between the look and the claim, or what it left is damaged.
+            if complete(final):
+                if not verify(final):
+                    return DONE
+                set_aside(final)
             return _run_claimed(job, workspace, folder, log, claim, stop)
-    finally:
-        claim.release()
 
 
 def _run_claimed(
@@ -185,7 +194,8 @@ def _run_claimed(
     except BaseException:
         log.append("stopped", reason="signal")
         raise
-    log.append("done", metrics=result.metrics, facts=result.facts, seconds=round(time.monotonic() - started, 3))
+    facts = {"flops": _operations(job, workspace), **result.facts}
+    log.append("done", metrics=result.metrics, facts=facts, seconds=round(time.monotonic() - started, 3))
     return DONE
 
 
@@ -256,6 +266,19 @@ def _checked_inputs(job: StageJob, workspace: Workspace) -> dict[str, Path]:
     return folders
 
 
+def _operations(job: StageJob, workspace: Workspace) -> float | None:
+    """Return the stage's size, by which later plans judge this machine's speed; None if it cannot be known."""
+    payloads: list[Any] = [job.payload]
+    try:
+        for role, key in job.inputs.items():
+            record = read_record(workspace.output(role, key))
+            payloads.append(TypeAdapter(StagePayload).validate_json(json.dumps(record["payload"])))
+        data = next(payload.data for payload in payloads if getattr(payload, "data", None) is not None)
+        return work_of(job.payload, shape_of(payloads, image_counts(data, strict=False))).operations
+    except (TokexpError, ValueError, KeyError, StopIteration):
+        return None
+
+
 def _stopped(log: EventLog, stop: StopRequest) -> int:
     reason = stop.reason or "signal"
     log.append("stopped", reason=reason)
@@ -272,31 +295,6 @@ def _failed(error: Exception, folder: Path, log: EventLog) -> int:
 def _log_traceback(folder: Path) -> None:
     with suppress(OSError), (folder / LOG_FILE).open("a") as file:
         traceback.print_exc(file=file)
-
-
-_DISK_TEXT = re.compile(r"File too large|os error (27|28|122)\b|PytorchStreamWriter failed")
-_MEMORY_TEXT = re.compile(r"can't allocate memory|out of memory|Cannot allocate memory", re.IGNORECASE)
-
-
-def cause_of(error: BaseException, disk: Path) -> Cause:
-    """Return why an attempt that writes to `disk` failed, in the words that the budget of restarts is kept by."""
-    text = str(error)
-    # Writers in other languages report the system's message only as text.
-    if is_disk_full(error, disk) or (not isinstance(error, TokexpError) and _DISK_TEXT.search(text)):
-        return "disk"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "memory"
-    if isinstance(error, RuntimeError) and _MEMORY_TEXT.search(text):
-        return "memory"
-    if isinstance(error, FloatingPointError):
-        return "nan"
-    return "input" if isinstance(error, (InputError, DamagedError)) else "code"
-
-
-def one_line(error: BaseException) -> str:
-    """Return an error as one line for a person; the type leads where the message was not written for people."""
-    text = " ".join(str(error).split())[:500]
-    return text if isinstance(error, TokexpError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 @contextmanager

@@ -116,6 +116,17 @@ def test_a_batch_of_one_sample_is_served(step):
     assert len(found) == 1
 
 
+@pytest.mark.parametrize("step", STEPS, ids=_name)
+def test_mixed_precision_around_a_step_leaves_its_result_in_float32(step):
+    context, batch = _world("small")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = _build(step, context)(batch, torch.Generator().manual_seed(0))
+    assert _content(found).dtype in (torch.float32, torch.int64)
+    if _name(step) not in ("token_adapt", "halves"):
+        plain = _build(step, context)(batch, torch.Generator().manual_seed(0))
+        assert torch.equal(_content(found), _content(plain))
+
+
 @pytest.mark.parametrize("kind", [*TOKEN_KINDS, *VALUE_KINDS, *PIXEL_KINDS, "one_of", "sometimes", "halves"])
 def test_every_kind_is_found_by_its_name(kind):
     assert implementation("augment", kind).__module__ == f"tokexp.augment.{kind}"

@@ -42,7 +42,7 @@ class LauncherContract:
         handle = self.submit(launcher, workspace, node)
         assert [(end.handle, end.exit_code) for end in self.wait(launcher)] == [(handle, DONE)]
         assert is_done(workspace.output(node.kind, node.key))
-        assert [event["e"] for event in Tail(handle.folder).read()][0] == "started"
+        assert Tail(handle.folder).read()[0]["e"] == "started"
 
     def test_every_end_is_reported_once(self, launcher, workspace):
         for name in "abc":

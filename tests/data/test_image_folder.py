@@ -40,7 +40,7 @@ def test_a_zip_reads_as_its_tree(tmp_path: Path, top: str, fields: dict[str, obj
 
 
 def test_without_test_folder_the_fraction_is_held_out_by_class(tmp_path: Path) -> None:
-    images = source(tree(tmp_path, {name: 10 for name in CLASSES}), test_fraction=0.3)
+    images = source(tree(tmp_path, dict.fromkeys(CLASSES, 10)), test_fraction=0.3)
     assert np.bincount(images.labels("test")).tolist() == [3, 3, 3]
     assert not set(images.sample_ids("test")) & set(images.sample_ids("train"))
 

@@ -49,7 +49,7 @@ def test_a_written_training_folder_brings_the_test_folder_beside_it(tmp_path: Pa
 
 
 def test_without_split_folders_classes_are_at_the_top(tmp_path: Path) -> None:
-    found = layout(tree(tmp_path, {name: 3 for name in CLASSES}))
+    found = layout(tree(tmp_path, dict.fromkeys(CLASSES, 3)))
     assert found.classes == CLASSES
     assert counts(found) == (9, None)
 

@@ -20,7 +20,8 @@ def folder(root: Path, **fields: object) -> ImageFolderData:
 
 def test_listing_loads_no_numpy_torch_or_pillow() -> None:
     code = (
-        "import sys; from tokexp.data.listing import fingerprint, image_counts; from tokexp.spec.data import DigitsData;"
+        "import sys; from tokexp.data.listing import fingerprint, image_counts;"
+        "from tokexp.spec.data import DigitsData;"
         "spec = DigitsData(kind='digits'); fingerprint(spec); image_counts(spec);"
         "sys.exit(any(name in sys.modules for name in ('numpy', 'torch', 'PIL', 'sklearn')))"
     )

@@ -1,6 +1,7 @@
 import json
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from tokexp.launch.local import LocalLauncher
@@ -60,7 +61,7 @@ def test_no_more_attempts_run_at_once_than_asked_for(tmp_path, monkeypatch):
     monkeypatch.setenv("TEST_SLEEP", "0.3")
     seen = run(launcher(slots=Slots(8, ()), jobs=1), tmp_path, *[Resources(cpus=1)] * 3)
     times = sorted(attempt[0]["t"] for attempt in seen)
-    assert min(later - earlier for earlier, later in zip(times, times[1:], strict=False)) >= 0.3
+    assert min(later - earlier for earlier, later in pairwise(times)) >= 0.3
 
 
 def test_a_large_attempt_is_not_passed_for_ever_by_small_ones(tmp_path, monkeypatch):

@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import signal
@@ -204,15 +205,40 @@ def test_a_lock_whose_file_was_deleted_by_its_holder_excludes_still(tmp_path: Pa
     text = (
         "import sys, time; from pathlib import Path; from tokexp.ledger.locks import file_lock\n"
         "path, count = Path(sys.argv[1]), Path(sys.argv[2])\n"
-        "for _ in range(200):\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "for _ in range(300):\n"
         "    with file_lock(path):\n"
         "        count.write_text(str(int(count.read_text()) + 1)); path.unlink()\n"
     )
     (tmp_path / "count").write_text("0")
     children = [start_script(text, tmp_path / "lock", tmp_path / "count") for _ in range(2)]
     for child in children:
+        assert child.stdout is not None
+        child.stdout.readline()
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    for child in children:
         child.communicate(timeout=60)
-    assert (tmp_path / "count").read_text() == "400"
+    assert (tmp_path / "count").read_text() == "600"
+
+
+def test_a_lock_won_on_a_file_that_was_deleted_meanwhile_is_not_taken_for_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real, calls = tmp_path / "lock", fcntl.flock, []
+
+    def delete_first(descriptor: int, operation: int) -> None:
+        if not calls:
+            path.unlink()
+        calls.append(descriptor)
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", delete_first)
+    with file_lock(path):
+        assert path.exists()
+    assert len(calls) == 2
 
 
 def test_a_claim_loads_nothing_heavy() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.ledger.processes import KILL_AT_EVERY_CALL, run_script, tree
 from tokexp.errors import InputError
+from tokexp.ledger import cleaning
 from tokexp.ledger.claims import LEASE_S, Claim
 from tokexp.ledger.cleaning import gc
 from tokexp.ledger.outputs import publish, set_aside, stage_output, verify
@@ -94,6 +95,21 @@ def test_what_a_live_claim_holds_or_reads_is_never_touched(workspace: Workspace)
         assert claim is not None
         claim.release()
     assert removed(workspace) == [("work", KEY), ("leftover", writing.name), ("output", KEY), ("output", OTHER)]
+
+
+def test_a_claim_that_is_taken_while_cleaning_looks_around_is_respected(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final = publish_one(workspace, KEY)
+    kept = checkpoint(workspace, KEY)
+    monkeypatch.setattr(cleaning, "_held_keys", lambda workspace: set())
+    claim = Claim.take(workspace, KEY, "a1")
+    cleaned = gc(workspace)
+    assert claim is not None
+    assert cleaned.removed == []
+    assert cleaned.kept == [f"{kept.parent}: it is in use", f"{final}: it is in use"]
+    assert kept.exists()
+    assert verify(final) == []
 
 
 def test_a_leftover_goes_when_its_attempt_is_dead_and_it_is_not_fresh(workspace: Workspace) -> None:

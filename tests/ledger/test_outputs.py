@@ -216,6 +216,36 @@ def test_an_output_cut_off_before_its_mark_is_completed(workspace: Workspace) ->
     assert verify(final) == []
 
 
+def test_an_output_cut_off_before_its_mark_and_damaged_since_makes_way(workspace: Workspace) -> None:
+    final = publish_one(workspace)
+    (final / "DONE").rename(final / ".DONE")
+    _alter(final)
+    assert not complete(final)
+    publish_one(workspace, b"new", "a2")
+    assert verify(final) == []
+    assert len(list(workspace.damaged.iterdir())) == 1
+
+
+def test_everything_is_on_the_disk_before_it_is_renamed(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    real = os.rename
+
+    def sync(descriptor: int) -> None:
+        calls.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    def rename(source: Path, target: Path) -> None:
+        calls.append(f"rename to {Path(target).name}")
+        real(source, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "rename", rename)
+    publish_one(workspace)
+    before = calls[: calls.index(f"rename to {KEY}")]
+    assert {"weights.bin", "result.json", "manifest.json", ".DONE", "deep", f"{KEY}.a1"} <= set(before)
+    assert before[-1] == f"{KEY}.a1"
+    assert calls[len(before) + 1 :] == ["ab", "tokens", "rename to DONE", KEY]
+
+
 LIMITED = """
 import resource, sys
 from pathlib import Path

@@ -1,10 +1,9 @@
 import json
-import os
 from pathlib import Path
 
 import pytest
 
-from tests.ledger.processes import start_script
+from tests.ledger.processes import run_script, start_script
 from tokexp.errors import InputError
 from tokexp.ledger.outputs import publish, stage_output
 from tokexp.ledger.workspace import LAYOUT, Workspace, resolve_workspace
@@ -48,11 +47,27 @@ def test_a_damaged_workspace_file_is_said(workspace: Workspace) -> None:
         workspace.create()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+UNWRITABLE = """
+import os, sys
+from pathlib import Path
+from tokexp.errors import InputError
+from tokexp.ledger.workspace import Workspace
+if os.geteuid() == 0:
+    os.setuid(65534)  # root may write everywhere, nobody may not
+for name in ("new", ""):
+    try:
+        Workspace(Path(sys.argv[1]) / name).create()
+    except InputError as error:
+        print(error)
+"""
+
+
 def test_an_unwritable_folder_is_refused(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(InputError, match="cannot write the workspace"):
-        Workspace(tmp_path / "inside").create()
+    Workspace(tmp_path).create()
+    tmp_path.chmod(0o555)
+    said = run_script(UNWRITABLE, tmp_path).splitlines()
+    assert len(said) == 2
+    assert all("name another folder by --workspace" in line for line in said)
 
 
 def test_a_workspace_below_a_file_is_refused(tmp_path: Path) -> None:

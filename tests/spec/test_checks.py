@@ -26,7 +26,8 @@ BAD = {
     "a budget on pixels": (
         "data: {kind: digits}\nstorage: {budget: 1 MB}\n" + _PIXELS + _PROBE, "storage.budget", "only stored tokens"),
     "a fraction on pixels": (
-        "data: {kind: digits}\nstorage: {fraction: 0.5}\n" + _PIXELS + _PROBE, "storage.fraction", "only stored tokens"),
+        "data: {kind: digits}\nstorage: {fraction: 0.5}\n" + _PIXELS + _PROBE,
+        "storage.fraction", "only stored tokens"),
     "a token grid on pixels": (
         "data: {kind: digits}\nmodel: {kind: vit, input: pixels, grid: 4, stem: {kind: patchify, patch_size: 4}}\n"
         + _PROBE, "model.grid", "reads pixels"),
@@ -55,7 +56,8 @@ BAD = {
         _KMEANS + "model: {kind: vit, grid: 1, stem: {kind: conv2x2, stride: 1}}\n" + _PROBE,
         "model.stem", "at least 2"),
     "token patches that do not divide the grid": (
-        _KMEANS + "model: {kind: vit, stem: {kind: patchify, patch_size: 3}}\n" + _PROBE, "model.stem", "must divide 4"),
+        _KMEANS + "model: {kind: vit, stem: {kind: patchify, patch_size: 3}}\n" + _PROBE,
+        "model.stem", "must divide 4"),
     "pixel patches that do not divide the image": (
         "data: {kind: digits}\nmodel: {kind: vit, input: pixels, stem: {kind: patchify, patch_size: 16}}\n" + _PROBE,
         "model.stem", "must divide 8"),

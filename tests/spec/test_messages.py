@@ -37,7 +37,8 @@ def _one(folder: Path, old: str, new: str) -> tuple[int | None, int | None, str,
          "1.5 given; a whole number from 1 to 100000 is needed"),
         ("name: good", "name: no", 2, 7, "name", "false given; text is needed"),
         ("enabled: false", "enabled: 0", 32, 18, "track.enabled", "0 given; true or false is needed"),
-        ("sometimes: 0.5", "sometimes: 2", 16, 18, "augment.task.1.sometimes", "2 given; a number from 0 to 1 is needed"),
+        ("sometimes: 0.5", "sometimes: 2", 16, 18, "augment.task.1.sometimes",
+         "2 given; a number from 0 to 1 is needed"),
         ("{kind: digits}", "{kind: digit}", 3, 14, "data.kind",
          "unknown kind 'digit'; allowed: digits, image_folder, torchvision, seit_release; did you mean digits?"),
         ("{kind: clean}", "{}", 27, 3, "evaluate.clean.kind", "kind is missing; one of clean or corruption is needed"),
@@ -50,10 +51,11 @@ def _one(folder: Path, old: str, new: str) -> tuple[int | None, int | None, str,
          "'gausian_noise' given; one of gaussian_noise or gaussian_blur is needed; did you mean gaussian_noise?"),
         ("scale: [0.5, 1.0]", "scale: [0.5]", 10, 30, "augment.pretrain.0.halves.0.0.scale.1", None),
         ("scale: [0.5, 1.0]", "scale: [0.5, x]", 10, 43, "augment.pretrain.0.halves.0.0.scale.1",
-         "the text 'x' given; a number is needed"),
+         "the text 'x' given; a number above 0 and of at most 1 is needed"),
         ("scale: [0.5, 1.0]", "scale: [1.0, 0.5]", 10, None, "augment.pretrain.0.halves.0.0",
          "scale: [1.0, 0.5] given; two positive numbers, the smaller first, are needed"),
-        ("seeds: [0, 1]", "seeds: []", 29, 1, "seeds", "a list of 0 given; a list of whole numbers, not empty, is needed"),
+        ("seeds: [0, 1]", "seeds: []", 29, 1, "seeds",
+         "a list of 0 given; a list of whole numbers, not empty, is needed"),
         ("seeds: [0, 1]", "seeds: [0, -1]", 29, 12, "seeds.1", None),
         ("memory: 4 GB", "memory: 4 GX", 31, 39, "resources.default.memory",
          "'4 GX' given; a number with one of the units B, kB, MB, GB, TB, KiB, MiB, GiB, TiB is needed"),
@@ -91,6 +93,13 @@ def test_one_wrong_value_gives_one_message_at_its_place(
     assert message is None or found[3] == message
 
 
+def test_a_wrong_value_inside_a_quantiser_is_found_at_its_path(tmp_path: Path) -> None:
+    text = GOOD.replace("{kind: patch_kmeans, patch_size: 2, codebook_size: 64}",
+                        "{kind: vqvae, quantizer: {kind: ema, codebook_size: 1, decai: 0.5}}")  # fmt: skip
+    found = [(problem.path, problem.column) for problem in problems_of(tmp_path, text)]
+    assert found == [("tokenizer.quantizer.codebook_size", 64), ("tokenizer.quantizer.decai", 67)]
+
+
 def test_a_word_of_another_tool_is_understood(tmp_path: Path) -> None:
     assert _one(tmp_path, "lr: 1.5e-3", "learning_rate: 1.5e-3")[3] == "unknown field; did you mean lr?"
 
@@ -116,7 +125,8 @@ def test_a_faulty_value_does_not_cause_a_second_complaint(tmp_path: Path) -> Non
 
 def test_a_faulty_value_does_not_hide_an_impossible_combination_elsewhere(tmp_path: Path) -> None:
     text = GOOD.replace("epochs: 60", "epochs: x").replace("patch_size: 2", "patch_size: 3")
-    assert {problem.path for problem in problems_of(tmp_path, text)} >= {"objective.train.epochs", "tokenizer.patch_size"}
+    paths = {problem.path for problem in problems_of(tmp_path, text)}
+    assert paths >= {"objective.train.epochs", "tokenizer.patch_size"}
 
 
 def test_a_long_value_is_shortened(tmp_path: Path) -> None:

@@ -127,3 +127,45 @@ GOLDEN = (
     "6f646563223a7b226b696e64223a227061636b6564227d7d0200000000000000e0a92a6b59af95c6822ecf6ea46af0980c00000000000000"
     "abc84ccacd91815ad696ca4caad0a74602000000000000008863e2abfa836ff07ad7ffcb3b31a4400401000000000000003f000000c0a402"
 )
+
+
+CONSISTENT = {
+    "grid": [1, 2],
+    "images": 1,
+    "codes": 2,
+    "width": 1,
+    "classes": 3,
+    "block": 9,
+    "codec": {"kind": "packed"},
+}
+SECTIONS = [b"\2", bytes(8), b"\1"]
+
+
+@pytest.mark.parametrize(
+    ("header", "sections"),
+    [
+        ({"grid": [0, 2]}, [b"\2", bytes(8), b""]),
+        ({"images": 10}, [bytes(3), bytes(8), bytes(3)]),
+        ({}, [*SECTIONS, b""]),
+        ({}, [b"\3", *SECTIONS[1:]]),
+        ({"width": 2}, SECTIONS),
+        ({"implicit": True, "facts": {"fsq_levels": [3]}}, [b"\2", b"\7", b"\1"]),
+        ({"implicit": True, "facts": {"fsq_levels": [3]}}, [b"\2", b"\7\0", b"\1"]),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_damage_even_with_right_digests(
+    tmp_path: Path, header: dict[str, Any], sections: list[bytes]
+) -> None:
+    write_container(tmp_path / "good", json.dumps(CONSISTENT).encode(), SECTIONS, 3)
+    assert TokenStore.open(tmp_path / "good").indices().tolist() == [[[1, 0]]]
+    write_container(tmp_path / "a", json.dumps({**CONSISTENT, **header}).encode(), sections, len(sections))
+    with pytest.raises(DamagedError):
+        TokenStore.open(tmp_path / "a")
+
+
+def test_an_index_of_broken_entries_is_damage_even_with_a_right_digest(tmp_path: Path) -> None:
+    fixed = struct.pack("<8sIIQ", b"\x89TOKEXP\n", 1, 0, 5)
+    digest = hashlib.blake2b(fixed + b"index", digest_size=16).digest()
+    (tmp_path / "a").write_bytes(fixed + digest + b"index")
+    with pytest.raises(DamagedError):
+        TokenStore.open(tmp_path / "a")

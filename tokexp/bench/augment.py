@@ -7,12 +7,11 @@ batch, multiplied by the codebook. Both ways give the same values. Times are of 
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tokexp.bench.base import BenchRow
+from tokexp.bench.base import BenchRow, compare, seconds
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, device
@@ -49,19 +48,14 @@ def crop_rows(device: device, images: int = 32, rounds: int = 9) -> list[BenchRo
 
     generator, codebook, indices = _material(images, device)
     drawn = boxes(draw_crops(images, SCALE, RATIO, generator), *STORED)
-    ratios = []
-    for _ in range(rounds):
-        slow = _seconds(lambda: _one_hot_way(indices, codebook, drawn), device)
+    found = compare(
+        lambda: _seconds(lambda: _one_hot_way(indices, codebook, drawn), device),
         # Repeated, so that both measurements last about as long and neither pays for the other's memory.
-        fast = _seconds(lambda: [_lookup_way(indices, codebook, drawn) for _ in range(REPEATS)], device) / REPEATS
-        ratios.append(slow / fast)
-    low, high = _interval(ratios)
-    ratio = statistics.median(ratios)
-    return [
-        BenchRow("augment/lookup-first crop over one-hot crop", ratio, "x", GOAL, BOUND, ratio >= BOUND),
-        BenchRow("augment/lookup-first, low end of its 95 % interval", low, "x", None, None, None),
-        BenchRow("augment/lookup-first, high end of its 95 % interval", high, "x", None, None, None),
-    ]
+        lambda: _seconds(lambda: [_lookup_way(indices, codebook, drawn) for _ in range(REPEATS)], device) / REPEATS,
+        rounds,
+    )
+    name, holds = "augment/lookup-first crop over one-hot crop", found.value >= BOUND
+    return [BenchRow(name, found.value, "x", GOAL, BOUND, holds, found.low, found.high)]
 
 
 def speed_rows(device: device, images: int = 128) -> list[BenchRow]:
@@ -120,20 +114,11 @@ def _lookup_way(indices: Tensor, codebook: Codebook, drawn: Tensor) -> Tensor:
 def _seconds(way: Callable[[], object], device: device) -> float:
     import torch
 
+    def finished() -> None:
+        way()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    way()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
-def _interval(ratios: list[float], draws: int = 2000) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the median."""
-    import torch
-
-    values = torch.tensor(ratios, dtype=torch.float64)
-    picked = torch.randint(len(ratios), (draws, len(ratios)), generator=torch.Generator().manual_seed(0))
-    medians = values[picked].median(1).values
-    return float(medians.quantile(0.025)), float(medians.quantile(0.975))
+    return seconds(finished)

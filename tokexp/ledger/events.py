@@ -175,7 +175,7 @@ def _accept(line: bytes, path: Path, found: Scan) -> bool:
         return False
     event = _parse(line[:-1])
     check = zlib.crc32(line[: -1 - _TAIL] + b"}", found.check)
-    if event is None or event.pop("c") != f"{check:08x}" or event["n"] != found.next_number:
+    if event is None or event.pop("c") != f"{check:08x}":
         found.broken = (
             f"{path}: the line of event {found.next_number} (byte {found.next_offset}) was altered or removed; "
             "nothing from there on is used"

@@ -119,14 +119,17 @@ class Workspace:
 
     def check(self) -> None:
         """Raise InputError if this cannot be a workspace that this version reads; a missing folder is fine."""
-        if self.root.exists() and not self.root.is_dir():
-            raise InputError(f"the workspace {self.root} is a file; name a folder")
         try:
+            if self.root.exists() and not self.root.is_dir():
+                raise InputError(f"the workspace {self.root} is a file; name a folder")
             text = (self.root / "workspace.json").read_text()
         except (FileNotFoundError, NotADirectoryError):
             return
-        except OSError as error:
-            raise InputError(f"cannot read the workspace {self.root}: {error.strerror}") from error
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise InputError(
+                f"cannot read the workspace {self.root}: {why}; name another folder by --workspace"
+            ) from error
         version = _layout_of(text)
         if version is None:
             raise InputError(f"{self.root / 'workspace.json'} is damaged; delete this file, nothing else is in it")

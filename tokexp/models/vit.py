@@ -64,7 +64,7 @@ class VisionTransformer(Backbone):
         self._initialise(positions)
 
     def _initialise(self, positions: Positions) -> None:
-        self.blocks.apply(initialise_linear)
+        self.blocks.apply(_initialise)
         nn.init.normal_(self.class_token, std=INIT_STD)
         if positions == "learned":
             nn.init.normal_(self.positions, std=INIT_STD)
@@ -104,7 +104,7 @@ class VisionTransformer(Backbone):
         return [first, *(list(block.parameters()) for block in self.blocks), list(self.norm.parameters())]
 
 
-def initialise_linear(module: nn.Module) -> None:
+def _initialise(module: nn.Module) -> None:
     """Draw a linear layer's first weights from N(0, 0.02) and set its bias to 0; leave other modules."""
     if isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=INIT_STD)

@@ -1,54 +1,60 @@
-"""Class labels as the signal: soft-target cross-entropy with label smoothing (SeiT, Park et al. 2023, appendix B)."""
+"""Class labels as the signal: soft-target cross-entropy with label smoothing (SeiT, Park et al. 2023, appendix B).
+
+Also what fine-tuning trains (SeiT++ supplement C): with weights of a pre-training, and layer decay over its groups.
+"""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tokexp.data.base import Batch
-from tokexp.models.classifier import Classifier
-from tokexp.models.token_input import TokenInput
 from tokexp.objectives.base import Objective, ObjectiveContext, StepOutput
 from tokexp.objectives.losses import soft_cross_entropy, top_k_accuracy
 from tokexp.spec.objectives import Supervised
 
 
-class SupervisedObjective(Objective):
-    """A classifier and its loss. Metrics: accuracy, against the class of the largest target."""
+class Classifier(Objective):
+    """Token input, backbone (mean of the patches, then norm) and a linear head.
 
-    def __init__(self, classifier: Classifier, label_smoothing: float) -> None:
-        """Take what is trained and the share of a target that is spread over all classes."""
+    Metrics: accuracy, against the class of the largest target.
+    """
+
+    def __init__(self, spec: Supervised, context: ObjectiveContext) -> None:
+        """Take the recipe and what it trains; the head is new, with first weights N(0, head_std)."""
         super().__init__()
-        self.classifier, self.label_smoothing = classifier, label_smoothing
+        self.label_smoothing = spec.label_smoothing
+        self.backbone, self.token_input = context.backbone, context.token_input
+        self.head = nn.Linear(context.backbone.width, context.num_classes)
+        nn.init.normal_(self.head.weight, std=spec.head_std)
+        nn.init.zeros_(self.head.bias)
 
-    @property
-    def backbone(self) -> nn.Module:
-        """The backbone that is trained."""
-        return self.classifier.backbone
-
-    @property
-    def token_input(self) -> nn.Module:
-        """What embeds the tokens."""
-        return self.classifier.token_input
+    def logits(self, values: Tensor) -> Tensor:
+        """Return (B, classes) scores for embeddings or pixels (B, C, H, W) on the backbone's grid."""
+        scores: Tensor = self.head(self.backbone(self.token_input(values)))
+        return scores
 
     def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
         """Return the loss of a batch of values; nothing is drawn."""
         del generator
         if batch.values is None:
             raise ValueError("the batch holds indices; look them up first")
-        targets = batch.soft_targets()
-        logits = self.classifier.logits(batch.values)
+        targets, logits = batch.soft_targets(), self.logits(batch.values)
         accuracy = top_k_accuracy(logits.detach(), targets.argmax(-1))
         return StepOutput(soft_cross_entropy(logits, targets, self.label_smoothing), {"accuracy": accuracy})
 
     def undecayed(self) -> set[str]:
         """Return the class token and the positions, as DeiT does."""
-        return {"classifier.backbone.class_token", "classifier.backbone.positions"}
+        return {"backbone.class_token", "backbone.positions"}
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """Return the classifier's groups."""
-        return self.classifier.layer_groups()
+        """Return stem, positions, class token and token table; each block; final norm and head.
+
+        SeiT++'s release leaves its token table in the last group, where it learns at the head's full rate; as the
+        first layer of the network it belongs to the first group, and stands there here.
+        """
+        first, *blocks, last = self.backbone.layer_groups()
+        return [[*self.token_input.parameters(), *first], *blocks, [*last, *self.head.parameters()]]
 
 
-def build(spec: Supervised, context: ObjectiveContext) -> SupervisedObjective:
-    """Return the objective for a spec; tokens enter as their codes."""
-    token_input = nn.Identity() if context.codebook is None else TokenInput(context.codebook, "codebook")
-    return SupervisedObjective(Classifier(context.backbone, token_input, context.num_classes), spec.label_smoothing)
+def build(spec: Supervised, context: ObjectiveContext) -> Classifier:
+    """Return the objective for a spec."""
+    return Classifier(spec, context)

@@ -6,8 +6,8 @@ three forward passes. The figures are meant to tell minutes from hours.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import median
 
 from tokexp.plan.graph import Plan, StageNode
@@ -63,9 +63,13 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Shape:
-    """What the stages of one experiment share: images by split, the stored grid, the code book, bytes of pixels."""
+    """What the stages of one experiment share: images by split, the stored grid, the codebook, bytes of pixels.
+
+    `kept` is the part of the training images that the budget leaves.
+    """
 
     train: int
+    kept: int
     test: int
     grid: tuple[int, int]
     codes: int
@@ -76,33 +80,32 @@ class Shape:
 
 def estimate_plan(plan: Plan, counts: Mapping[str, int], durations: Durations | None = None) -> dict[str, Estimate]:
     """Return what every stage will take, by key. `counts` are images by split, {} if they are not known."""
-    shape = shape_of(plan.nodes, counts)
+    shape = shape_of([node.payload for node in plan.nodes], counts)
     return {node.key: _estimate(node, shape, durations) for node in plan.nodes}
 
 
-def shape_of(nodes: Sequence[StageNode], counts: Mapping[str, int]) -> Shape:
-    """Return the sizes that the stages of a plan share."""
+def shape_of(payloads: Iterable[Spec], counts: Mapping[str, int]) -> Shape:
+    """Return the sizes that stages share, from the payloads that name data, tokenizer and storage."""
     data: DataSpec | None = None
     tokenizer: TokenizerSpec | None = None
     storage: StorageSpec | None = None
-    for node in nodes:
-        data = data or getattr(node.payload, "data", None)
-        tokenizer = tokenizer or getattr(node.payload, "tokenizer", None)
-        storage = storage or getattr(node.payload, "storage", None)
-    assert data is not None
+    for payload in payloads:
+        data = data or getattr(payload, "data", None)
+        tokenizer = tokenizer or getattr(payload, "tokenizer", None)
+        storage = storage or getattr(payload, "storage", None)
     train, test = counts.get("train", 0), counts.get("test", 0)
-    if isinstance(data, SeitReleaseData):
-        side = data.grid * data.pixel_stride
-        shape = Shape(train, test, (data.grid, data.grid), data.codebook_size, data.code_dim, 3 * side * side, 3)
+    if data is None:
+        shape = Shape(train, train, test, (1, 1), 2, 1, 1, 1)
+    elif isinstance(data, SeitReleaseData):
+        pixels = 3 * (data.grid * data.pixel_stride) ** 2
+        shape = Shape(train, train, test, (data.grid, data.grid), data.codebook_size, data.code_dim, pixels, 3)
     else:
-        channels, rows, columns = data.image_shape()
-        grid, codes, width = (rows, columns), 256, channels
+        image = data.image_shape()
+        grid, codes, width = (image[1], image[2]), 256, image[0]
         if tokenizer is not None:
-            grid, width, codes = tokenizer.grid(data.image_shape()), tokenizer.code_width(data.image_shape()), 0
-            codes = _codes(tokenizer)
-        shape = Shape(train, test, grid, codes, width, channels * rows * columns, channels)
-    kept = train if storage is None else _kept(storage, shape)
-    return Shape(kept, test, shape.grid, shape.codes, shape.width, shape.pixels, shape.channels)
+            grid, codes, width = tokenizer.grid(image), _codes(tokenizer), tokenizer.code_width(image)
+        shape = Shape(train, train, test, grid, codes, width, math.prod(image), image[0])
+    return shape if storage is None else replace(shape, kept=_kept(storage, shape))
 
 
 def work_of(payload: Spec, shape: Shape) -> Work:
@@ -111,15 +114,16 @@ def work_of(payload: Spec, shape: Shape) -> Work:
         case TokenizerStage():
             return _tokenizer(payload, shape)
         case TokensStage():
-            tokens = (shape.train + shape.test) * math.prod(shape.grid)
-            stored = tokens * _bits(shape) / 8 + 2 * (shape.train + shape.test) + 4 * shape.codes * shape.width
+            images = shape.kept + shape.test
+            tokens = images * math.prod(shape.grid)
+            stored = tokens * _bits(shape) / 8 + 2 * images + 4 * shape.codes * shape.width
             return Work(2.0 * tokens * shape.codes * shape.width, 0, round(stored))
         case AdaptStage():
             return _adapt(payload, shape)
         case PretrainStage():
             train = payload.objective.train
             forward = forward_operations(payload.model, shape) * (_VISIBLE if payload.objective.kind == "mtm" else 1.0)
-            return _training(train, shape, forward, 4 * parameters(payload.model, shape))
+            return _training(train, shape.kept, forward, 4 * parameters(payload.model, shape))
         case DownstreamStage():
             return _downstream(payload, shape)
         case EvaluateStage():
@@ -155,32 +159,30 @@ def _tokenizer(payload: TokenizerStage, shape: Shape) -> Work:
         return Work(2.0 * patches * shape.codes * shape.width * spec.iterations, 0, stored)
     weights = 2 * 9 * spec.width**2 * (2 * spec.blocks + 1) * (1 + int(math.log2(spec.stride)))
     pixels = shape.pixels / max(1, shape.channels)
-    return _training(spec.train, shape, 2.0 * weights * pixels / 4, stored + 4 * weights)
+    return _training(spec.train, shape.train, 2.0 * weights * pixels / 4, stored + 4 * weights)
 
 
 def _adapt(payload: AdaptStage, shape: Shape) -> Work:
     spec = payload.adapt
     tokens = math.prod(shape.grid) * spec.upscale**2
     forward = 2 * (24 * tokens * spec.width**2 + 4 * tokens**2 * spec.width)
-    images = shape.train if spec.images is None else min(spec.images, shape.train)
+    images = shape.kept if spec.images is None else min(spec.images, shape.kept)
     weights = 2 * 12 * spec.width**2 + spec.width * (shape.codes + shape.width)
-    narrowed = Shape(images, shape.test, shape.grid, shape.codes, shape.width, shape.pixels, shape.channels)
-    return _training(spec.train, narrowed, forward, 4 * weights)
+    return _training(spec.train, images, forward, 4 * weights)
 
 
 def _downstream(payload: DownstreamStage, shape: Shape) -> Work:
     forward, stored = forward_operations(payload.model, shape), 4 * parameters(payload.model, shape)
     task = payload.task
     if isinstance(task, Probe):
-        updates = task.epochs * max(1, shape.train // task.batch_size)
-        return Work(shape.train * forward, updates, stored)
-    return _training(task.train, shape, forward, stored)
+        updates = task.epochs * max(1, shape.kept // task.batch_size)
+        return Work(shape.kept * forward, updates, stored)
+    return _training(task.train, shape.kept, forward, stored)
 
 
-def _training(train: TrainSpec, shape: Shape, forward: float, stored: float) -> Work:
-    updates = train.total_steps(shape.train)
-    images = updates * min(train.batch_size, max(shape.train, 1))
-    return Work(_TRAINING * images * forward, updates, round(stored))
+def _training(train: TrainSpec, images: int, forward: float, stored: float) -> Work:
+    updates = train.total_steps(images)
+    return Work(_TRAINING * updates * min(train.batch_size, max(images, 1)) * forward, updates, round(stored))
 
 
 def _codes(tokenizer: TokenizerSpec) -> int:

@@ -17,8 +17,9 @@ from tokexp.report.quantities import size, span
 from tokexp.report.results import (
     PARTS,
     Result,
+    headlines,
+    other_metrics,
     result,
-    shown_metrics,
     shown_text,
     storage_rows,
     value_text,
@@ -83,9 +84,16 @@ def _header(record: RunRecord, found: Result) -> str:
 
 
 def _results(found: Result) -> str:
-    names = shown_metrics(found)
-    if not names:
+    first, others = headlines(found), other_metrics(found)
+    if not first:
+        first, others = others, []
+    if not first:
         return "<p>No stage with a result is done yet.</p>"
+    more = f"<details><summary>All other numbers</summary>{_metrics(found, others)}</details>" if others else ""
+    return _metrics(found, first) + more
+
+
+def _metrics(found: Result, names: Sequence[str]) -> str:
     seeds = [str(seed) for seed in found["seeds"]]
     several = len(seeds) > 1
     head = ["result", "mean \u00b1 sd over seeds", *([f"seed {seed}" for seed in seeds] if several else [])]

@@ -22,8 +22,11 @@ PARTS = {
 }  # fmt: skip
 """What the bytes of a token store are counted under, and what people read."""
 
-SHARES = frozenset({"top1", "top5", "accuracy", "recovery", "kept"})
+SHARES = frozenset({"top1", "top5", "accuracy", "recovery", "mean_class_top1", "select_top1"})
 """Metrics in [0, 1] that are shown in percent."""
+
+HEADLINES = ("top1", "psnr", "recovery")
+"""Metrics that are shown first; the others are in reports and in JSON."""
 
 Result = dict[str, Any]
 
@@ -105,9 +108,11 @@ def _length(attempt: AttemptRecord) -> float:
 
 
 def value_text(name: str, value: float) -> str:
-    """Return one value as people read it: shares in percent, everything else with four digits."""
+    """Return one value as people read it: shares in percent, others with four digits or whole."""
     last = name.rsplit("/", maxsplit=1)[-1]
-    return f"{100 * value:.2f} %" if last in SHARES else f"{value:,.4g}"
+    if last in SHARES:
+        return f"{100 * value:.2f} %"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
 def spread_text(found: Mapping[str, Any], name: str) -> str:
@@ -130,9 +135,16 @@ def shown_text(found: Mapping[str, Any], name: str) -> str:
     return spread_text(found, name) if is_seeded(found, name) else value_text(name, found["metrics"][name])
 
 
-def shown_metrics(found: Mapping[str, Any]) -> list[str]:
-    """Return the metrics that a table shows, in the order of the stages; storage has a table of its own."""
-    return [name for name in found["metrics"] if not name.startswith("storage/")]
+def headlines(found: Mapping[str, Any]) -> list[str]:
+    """Return the metrics that matter most, accuracies of tasks first."""
+    names = [name for name in found["metrics"] if name.rsplit("/", maxsplit=1)[-1] in HEADLINES]
+    return sorted(names, key=lambda name: HEADLINES.index(name.rsplit("/", maxsplit=1)[-1]))
+
+
+def other_metrics(found: Mapping[str, Any]) -> list[str]:
+    """Return all other metrics in the order of the stages; storage has a table of its own."""
+    first = set(headlines(found))
+    return [name for name in found["metrics"] if name not in first and not name.startswith("storage/")]
 
 
 def render(found: Mapping[str, Any]) -> RenderableType:
@@ -141,7 +153,7 @@ def render(found: Mapping[str, Any]) -> RenderableType:
     states = [stage["state"] for stage in found["stages"]]
     if (left := len(states) - states.count("done")) > 0:
         parts.append(Text(f"{left} of {len(states)} stages are not done; their numbers are missing", style="yellow"))
-    if names := shown_metrics(found):
+    if names := headlines(found) or other_metrics(found):
         parts.append(_metric_table(found, names))
     if found["storage"]:
         parts.append(_storage_table(found["storage"]))

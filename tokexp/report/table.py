@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
-from tokexp.report.results import shown_metrics, shown_text, storage_rows
+from tokexp.report.results import headlines, other_metrics, shown_text, storage_rows
 
 
 def as_csv(found: Mapping[str, Any]) -> str:
@@ -21,7 +21,7 @@ def as_csv(found: Mapping[str, Any]) -> str:
 def as_markdown(found: Mapping[str, Any]) -> str:
     """Return two Markdown tables: results, and storage where tokens are stored."""
     lines = [f"# {found['ref']}", "", "| result | mean \u00b1 sd over seeds |", "|---|---:|"]
-    lines += [f"| {name} | {shown_text(found, name)} |" for name in shown_metrics(found)]
+    lines += [f"| {name} | {shown_text(found, name)} |" for name in headlines(found) + other_metrics(found)]
     storage = found["storage"]
     if storage:
         lines += ["", "| storage | bytes | bytes per image |", "|---|---:|---:|"]

@@ -16,15 +16,24 @@ from tokexp.spec.train import TrainSpec
 S = TypeVar("S", bound=Spec)
 Probability = Annotated[float, Field(ge=0, le=1)]
 Range = tuple[float, float]
+Share = Annotated[float, Field(gt=0, le=1)]
+Shares = tuple[Share, Share]
 Preset = Literal["paper", "released"]
 _PRESET: Any = Field("paper", description="Where the values that are not written come from.")
+
+
+def _check_ranges(spec: S, **ranges: Range) -> S:
+    for name, (low, high) in ranges.items():
+        if not 0 < low <= high:
+            raise ValueError(f"{name}: [{low}, {high}] given; two positive numbers, the smaller first, are needed")
+    return spec
 
 
 class TokenRrc(Spec):
     """Random resized crop of the embedding map, per sample, bicubic, to the model's grid (SeiT)."""
 
     kind: Literal["token_rrc"]
-    scale: Range = Field((0.08, 1.0), description="Range of the crop's share of the area.")
+    scale: Shares = Field((0.08, 1.0), description="Range of the crop's share of the area.")
     ratio: Range = Field((0.75, 4 / 3), description="Range of the crop's aspect ratio, drawn log-uniformly.")
 
     @model_validator(mode="after")
@@ -114,13 +123,17 @@ class Geometry(Spec):
     translate: float = Field(0.2, ge=0, lt=1, description="Largest shift over the width, both ways and axes.")
     shear: float = Field(15.0, ge=0, lt=90, description="Largest shear in degrees, per axis.")
     shear_sign: Literal["symmetric", "positive"] = Field("symmetric", description="Both ways, or positive only.")
-    rrc: Range | None = Field((0.08, 1.0), description="Area range of the crop that ends the list; null for none.")
+    rrc: Shares | None = Field((0.08, 1.0), description="Area range of the crop that ends the list; null for none.")
     scope: Literal["per_sample", "per_batch"] = Field(
         "per_sample", description="Whether flip and affine are drawn for each sample or once for the batch."
     )
     resample: Literal["once", "each"] = Field(
         "once", description="All affine members as one map; or each by itself, shifts and crops in whole cells."
     )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        return self if self.rrc is None else _check_ranges(self, rrc=self.rrc)
 
 
 class TokenAdapt(Spec):
@@ -148,7 +161,7 @@ class PixelRrc(Spec):
     """Random resized crop of pixels, per sample, bicubic, to the image size."""
 
     kind: Literal["pixel_rrc"]
-    scale: Range = Field((0.08, 1.0), description="Range of the crop's share of the area.")
+    scale: Shares = Field((0.08, 1.0), description="Range of the crop's share of the area.")
     ratio: Range = Field((0.75, 4 / 3), description="Range of the crop's aspect ratio, drawn log-uniformly.")
 
     @model_validator(mode="after")
@@ -268,10 +281,3 @@ def walk_steps(policy: tuple[Any, ...]) -> list[Spec]:
         for part in (inner,) if inner else getattr(step, "halves", ()):
             found += walk_steps(part)
     return found
-
-
-def _check_ranges(spec: S, **ranges: Range) -> S:
-    for name, (low, high) in ranges.items():
-        if not 0 < low <= high:
-            raise ValueError(f"{name}: [{low}, {high}] given; two positive numbers, the smaller first, are needed")
-    return spec

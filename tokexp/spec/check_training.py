@@ -7,8 +7,6 @@ from tokexp.spec.base import Spec
 from tokexp.spec.data import SeitReleaseData
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.findings import Finding
-from tokexp.spec.tasks import Classify
-from tokexp.spec.tokenizers import VqVae
 from tokexp.spec.train import TrainSpec
 from tokexp.spec.yaml_tree import Path
 
@@ -85,18 +83,14 @@ def _late(steps: tuple[Spec, ...], path: Path, embedded: bool, single: bool = Fa
 
 
 def training_phases(spec: Experiment) -> list[Phase]:
-    """Return all training phases of an experiment."""
-    phases: list[Phase] = []
-    if isinstance(spec.tokenizer, VqVae):
-        phases.append((("tokenizer", "train"), spec.tokenizer.train, "tokenizer"))
+    """Return all training phases of an experiment, those of kinds from other packages included."""
+    named: list[tuple[Path, object, str]] = [(("tokenizer",), spec.tokenizer, "tokenizer")]
     if any(isinstance(step, TokenAdapt) for step in walk_steps(spec.augment.pretrain + spec.augment.task)):
-        phases.append((("augment", "adapt", "train"), spec.augment.adapt.train, "adapt"))
-    if spec.objective is not None:
-        phases.append((("objective", "train"), spec.objective.train, "pretrain"))
-    for name, task in spec.tasks.items():
-        if isinstance(task, Classify):
-            phases.append((("tasks", name, "train"), task.train, "downstream"))
-    return phases
+        named.append((("augment", "adapt"), spec.augment.adapt, "adapt"))
+    named.append((("objective",), spec.objective, "pretrain"))
+    named += [(("tasks", name), task, "downstream") for name, task in spec.tasks.items()]
+    trains = [((*path, "train"), getattr(part, "train", None), stage) for path, part, stage in named]
+    return [(path, train, stage) for path, train, stage in trains if isinstance(train, TrainSpec)]
 
 
 def parts_needed(steps: tuple[Spec, ...]) -> int:

@@ -6,6 +6,7 @@ What is checked here would otherwise fail in the middle of a job, or run and mea
 from collections.abc import Iterator
 from math import prod
 
+from tokexp.spec.base import Spec
 from tokexp.spec.check_training import check_batches, check_policies, check_resources
 from tokexp.spec.data import SIZES, SeitReleaseData, TorchvisionData
 from tokexp.spec.evaluation import Corruption
@@ -68,19 +69,23 @@ def _check_data(spec: Experiment) -> Iterator[Finding]:
 
 
 def _check_tokenizer(spec: Experiment) -> Iterator[Finding]:
-    tokenizer, side = spec.tokenizer, image_side(spec)
-    if isinstance(tokenizer, (PatchKMeans, VqVae)):
-        name = "patch_size" if isinstance(tokenizer, PatchKMeans) else "stride"
-        step = tokenizer.patch_size if isinstance(tokenizer, PatchKMeans) else tokenizer.stride
-        if side and side % step:
-            where = ("tokenizer", name)
-            yield Finding(where, f"{step} given; it must divide the images' side, {side}", (where, _DATA))
+    side, (name, step) = image_side(spec), _pixels_per_token(spec.tokenizer)
+    if side % step:
+        where = ("tokenizer", name)
+        yield Finding(where, f"{step} given; it must divide the images' side, {side}", (where, _DATA))
     codes, path = codes_of(spec)
     if codes > MOST_CODES:
         yield Finding(path, f"{codes} codes; a token store holds at most {MOST_CODES}", (path,))
     elif codes > MOST_CODES_SEIT and isinstance(spec.storage.codec, SeitCodec):
         message = f"{codes} codes; the codec seit holds at most {MOST_CODES_SEIT} (packed holds any)"
         yield Finding(path, message, (path, ("storage", "codec", "kind"), _INPUT))
+
+
+def _pixels_per_token(tokenizer: Spec | None) -> tuple[str, int]:
+    """Return the name and value of the field that says how many pixels a token spans; 1 where none does."""
+    if isinstance(tokenizer, PatchKMeans):
+        return "patch_size", tokenizer.patch_size
+    return ("stride", tokenizer.stride) if isinstance(tokenizer, VqVae) else ("", 1)
 
 
 def codes_of(spec: Experiment) -> tuple[int, tuple[str, ...]]:
@@ -109,7 +114,7 @@ def stored_grid(spec: Experiment) -> int:
     if isinstance(spec.data, SeitReleaseData):
         return spec.data.grid
     side, tokenizer = image_side(spec), spec.tokenizer
-    if tokenizer is None or not side:
+    if tokenizer is None or not side or side % _pixels_per_token(tokenizer)[1]:
         return 0
     grid: tuple[int, int] = tokenizer.grid(spec.data.image_shape())
     return grid[0]
@@ -173,7 +178,7 @@ def _check_parts(spec: Experiment) -> Iterator[Finding]:
         path = ("tasks", name)
         if name in RESERVED_NAMES:
             yield Finding(path, "this is the name of a stage; call the task something else", (path,))
-        if task.init == "pretrain" and spec.objective is None:
+        if getattr(task, "init", "auto") == "pretrain" and spec.objective is None:
             init = (*path, "init")
             message = "pretrain given; there is no objective to take weights from"
             yield Finding(init, message, (init, ("objective",)))
@@ -182,6 +187,6 @@ def _check_parts(spec: Experiment) -> Iterator[Finding]:
         if isinstance(evaluation, Corruption) and isinstance(spec.data, SeitReleaseData):
             message = "corruption changes pixels; data of the kind seit_release have none"
             yield Finding((*path, "kind"), message, (path, ("data", "kind")))
-        if evaluation.split == "select" and not getattr(spec.data, "select_fraction", 0.0):
+        if getattr(evaluation, "split", "test") == "select" and not getattr(spec.data, "select_fraction", 0.0):
             message = "select given; data.select_fraction sets no images aside to select by"
             yield Finding((*path, "split"), message, (path, ("data", "select_fraction"), ("data", "kind")))

@@ -67,7 +67,7 @@ class Review:
         if found.type == "missing":
             return any(found.path[: len(path)] == path for path in self.dropped)
         if found.type == "too_short" and isinstance(found.given, list):  # pydantic leaves faulty members out
-            return len(found.given) >= found.context["min_length"]
+            return len(found.given) >= int(found.context["min_length"])
         inside = [path[len(found.path) :] for path in self.dropped if path[: len(found.path)] == found.path]
         if found.type in ("union_tag_invalid", "union_tag_not_found"):
             return any(len(path) == 1 for path in inside)

@@ -11,10 +11,13 @@ from typing import Any
 from tokexp.errors import Problem
 from tokexp.spec.base import ALTERNATIVES
 from tokexp.spec.compose import spread_augment
-from tokexp.spec.yaml_tree import FAULTY, Item, Path, Place, dotted, from_plain, parse
+from tokexp.spec.yaml_tree import FAULTY, MAX_DEPTH, Item, Path, Place, dotted, from_plain, parse
 
 SET = "--set"
 """What problems and sources name as the file of such a value."""
+
+MAX_PATH = 500
+"""Longest path in characters."""
 
 
 def apply_overrides(root: Item, overrides: Sequence[str], problems: list[Problem]) -> Item:
@@ -39,6 +42,8 @@ def _parse(text: str, problems: list[Problem]) -> tuple[list[str], Item] | None:
     parts = name.split(".")
     if not equals:
         problems.append(place.problem((), f"{text[:60]!r} has no '='; write --set block.field=value"))
+    elif len(name) > MAX_PATH or len(parts) > MAX_DEPTH:
+        problems.append(place.problem((), f"the path {name[:40]}... is longer than any field's"))
     elif not all(parts) or any(part != part.strip() for part in parts):
         problems.append(place.problem((), f"{name[:60]!r} is not a path; write --set block.field=value"))
     elif not written.strip():

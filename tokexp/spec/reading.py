@@ -20,7 +20,7 @@ from tokexp.spec.messages import item_at
 from tokexp.spec.overrides import SET, apply_overrides, apply_values
 from tokexp.spec.references import resolve
 from tokexp.spec.sources import sources_of
-from tokexp.spec.yaml_tree import FAULTY, Item, Path, to_plain
+from tokexp.spec.yaml_tree import Item, Path, to_plain
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,3 @@ def _ordered(problems: list[Problem], files: tuple[str, ...]) -> list[Problem]:
             each.column or 0,
         ),
     )
-
-
-__all__ = ["FAULTY", "Document", "ReadSpec", "open_document", "read_experiment"]

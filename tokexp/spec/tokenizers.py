@@ -52,7 +52,7 @@ class FsqQuantizer(Spec):
     )
 
 
-QuantizerSpec = Annotated[EmaQuantizer | FsqQuantizer, Field(discriminator="kind")]
+QuantizerSpec = Annotated[EmaQuantizer | FsqQuantizer, Kinds("quantizers")]
 
 
 class VqVae(Spec):

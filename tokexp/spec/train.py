@@ -1,7 +1,7 @@
 """The `train` block that every training phase shares: length, batch, optimizer, learning rate, precision."""
 
 import math
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,12 +11,14 @@ from tokexp.spec.units import Warmup
 OptimizerName = Literal["adamw", "adam", "sgd", "lamb", "lars", "lion", "muon", "nadamw", "rmsprop"]
 LrScale = Literal["absolute", "linear_256", "linear_512", "sqrt_8"]
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
 
 class OptimizerSpec(Spec):
     """An optimizer of timm, by its name there."""
 
     name: OptimizerName = Field("adamw", description="timm's name of the optimizer.")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="Decay rates of the Adam family.")
+    betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="Decay rates of the Adam family.")
     eps: float = Field(1e-8, gt=0, description="Added to the denominator of the Adam family.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd, lars and rmsprop.")
 

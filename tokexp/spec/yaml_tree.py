@@ -21,6 +21,9 @@ MAX_DEPTH = 60
 MAX_NODES = 50_000
 """Most values in a document, those that an alias repeats counted each time."""
 
+MAX_KEY = 200
+"""Longest key in characters."""
+
 Path = tuple[str | int, ...]
 _TAG = "tag:yaml.org,2002:"
 _REFERENCE = re.compile(r"\$\{([A-Za-z0-9_.-]*)\}")
@@ -219,6 +222,8 @@ class _Builder:
             self.report(place, path, "merge keys (<<) are not read; use extends or ${...}")
         elif tag not in (_TAG + "str", "!"):
             self.report(place, path, f"the key {event.value or 'null'} is not text; put it in quotes or rename it")
+        elif len(event.value) > MAX_KEY:
+            self.report(place, path, f"a key of more than {MAX_KEY} characters")
         else:
             return _visible(event.value)
         return None

@@ -55,12 +55,10 @@ class Tokenise(Stage):
         labels = source.labels("train")[order]
         writer = _Writer(self.payload, tokenizer, len(source.classes), context)
         kept = fit_budget(
-            self.payload.storage, len(source.labels("train")), lambda n: writer.size(encoded[:n], labels[:n])
+            self.payload.storage, len(source.labels("train")), lambda n: writer.size(*_in_order(order, encoded, labels, n))
         )
         kept = min(kept, len(order))
-        # Stored in the source's order, so that the file does not depend on how images were chosen.
-        sorted_places = np.argsort(order[:kept])
-        accounting = writer.write("train", encoded[:kept][sorted_places], labels[:kept][sorted_places])
+        accounting = writer.write("train", *_in_order(order, encoded, labels, kept))
         for split in source.splits:
             if split != "train":
                 everything = np.arange(len(source.labels(split)))
@@ -96,16 +94,28 @@ class Tokenise(Stage):
         indices = source.indices("train")
         writer = _Writer(self.payload, None, int(max(source.labels(s).max() for s in source.splits)) + 1, context)
         writer.codes, writer.metric = source.codes, "cosine"
-        kept = fit_budget(
-            self.payload.storage, len(labels), lambda n: writer.size(indices[order[:n]], labels[order[:n]])
-        )
-        positions = np.sort(order[:kept])
+        def measure(count: int) -> int:
+            places = np.sort(order[:count])
+            return writer.size(indices[places], labels[places])
+
+        positions = np.sort(order[: fit_budget(self.payload.storage, len(labels), measure)])
         accounting = writer.write("train", indices[positions], labels[positions])
         for split in source.splits:
             if split != "train":
                 writer.write(split, source.indices(split), source.labels(split))
         _note_kept(context.output, positions.tolist())
         return _result(accounting, writer, len(labels), None)
+
+
+def _in_order(
+    order: np.ndarray, encoded: np.ndarray, labels: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return tokens and labels of the first `count` kept images in the source's own order.
+
+    So a file does not depend on how images were chosen, and a codec over all images sees what it will be given.
+    """
+    places = np.argsort(order[:count])
+    return encoded[:count][places], labels[:count][places]
 
 
 class _Writer:

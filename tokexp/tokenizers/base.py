@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import embedding, normalize
 
 from tokexp.objectives.base import Objective
 
@@ -89,7 +89,7 @@ class Codebook(nn.Module):
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Return embeddings (B, d, H, W) for indices (B, H, W)."""
-        return self.codes[indices].permute(0, 3, 1, 2)
+        return embedding(indices, self.codes).permute(0, 3, 1, 2)
 
     def nearest(self, values: Tensor) -> Tensor:
         """Return indices (B, H, W) of the codes nearest to values (B, d, H, W), searched in float32."""

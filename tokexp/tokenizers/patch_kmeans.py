@@ -80,7 +80,8 @@ class PatchKMeansTokenizer(Tokenizer):
     def _patches(self, images: Tensor) -> Tensor:
         """Return a view (n, rows, columns, C, side, side) of images."""
         (rows, columns), side = self.info.grid, self.spec.patch_size
-        return images.reshape(len(images), -1, rows, side, columns, side).permute(0, 2, 4, 1, 3, 5)
+        channels = self.info.image_shape[0]
+        return images.reshape(len(images), channels, rows, side, columns, side).permute(0, 2, 4, 1, 3, 5)
 
     def _chunk(self, images: Tensor) -> int:
         return max(1, _NUMBERS // max(1, images[:1].numel()))
@@ -100,7 +101,7 @@ class PatchKMeansTokenizer(Tokenizer):
             old = torch.from_numpy(chosen[chosen < len(keys)]).to(kept.device)
             places = np.unravel_index(chosen[chosen >= len(keys)] - len(keys), tuple(patches.shape[:3]))
             taken = patches[tuple(torch.from_numpy(place).to(batch.device) for place in places)]
-            kept = torch.cat([kept[old], taken.reshape(len(taken), -1).to(kept)])
+            kept = torch.cat([kept[old], taken.reshape(len(taken), kept.shape[1]).to(kept)])
             keys = every[chosen]
         if not len(kept):
             raise InputError("there are no training images to fit the tokenizer on; check data.root")

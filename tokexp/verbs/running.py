@@ -22,6 +22,7 @@ from tokexp.plan.graph import Plan, StageNode, build_plan
 from tokexp.registry import implementation
 from tokexp.report.live import live_display
 from tokexp.report.quantities import size, span
+from tokexp.report.results import render, result
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.reading import read_experiment
 from tokexp.verbs.detached import start_detached
@@ -109,8 +110,6 @@ def _carry_out(
         say(f"{blocked} stages were not started, because they need what failed")
     if outcome.interrupted:
         say(f"interrupted; what was done is kept, and `tokexp retry {record.ref}` goes on from there")
-    from tokexp.report.results import render, result
-
     summary = result(workspace, record)
     if json:
         failures = [asdict(failure) for failure in outcome.failures]

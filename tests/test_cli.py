@@ -1,0 +1,176 @@
+"""The command line: what is typed arrives at the verbs, and every ending has its exit code and its message."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.recorded import recorded_run, run_all, workspace_at
+from tokexp import __version__, cli
+from tokexp.errors import InputError, Problem, SpecError, StageFailed
+
+SPEC = """\
+schema: 1
+name: small
+data: {kind: digits}
+tokenizer: {kind: patch_kmeans}
+model: {kind: vit, width: 32, depth: 1, heads: 2, stem: {kind: conv2x2}}
+tasks: {probe: {kind: probe}}
+"""
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(SPEC, encoding="utf-8")
+    return path
+
+
+def _verb_raises(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    from tokexp.verbs import specs
+
+    def fail(*_: Any) -> int:
+        raise error
+
+    monkeypatch.setattr(specs, "list_kinds", fail)
+
+
+def test_every_verb_has_help_and_takes_json() -> None:
+    verbs = [name for name in _verbs() if name != "store"] + ["store info", "store export", "store verify"]
+    assert len(verbs) >= 20
+    for verb in verbs:
+        ended = subprocess.run(
+            [sys.executable, "-c", "from tokexp.cli import main; main()", *verb.split(), "--help"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert ended.returncode == 0, verb
+        assert "--json" in ended.stdout, verb
+
+
+def _verbs() -> list[str]:
+    text = subprocess.run([sys.executable, "-m", "tokexp", "--help"], capture_output=True, text=True, check=True).stdout
+    return re.findall(r"^  ([a-z]+)  ", text.split("Commands:")[1], re.MULTILINE)
+
+
+def test_the_help_of_every_verb_fits_on_its_line() -> None:
+    text = subprocess.run([sys.executable, "-m", "tokexp", "--help"], capture_output=True, text=True, check=True).stdout
+    assert "..." not in text.split("Commands:")[1]
+
+
+def test_version_is_printed_by_verb_and_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli._run(["version"]) == cli._run(["--version"]) == 0
+    assert capsys.readouterr().out.split() == [__version__] * 2
+    assert cli._run(["version", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"version": __version__}
+
+
+@pytest.mark.parametrize("arguments", [["runn"], ["run"], ["run", "x.yaml", "--jobs", "0"], ["validate", "--what"]])
+def test_wrong_usage_is_exit_code_2_with_a_message(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli._run(arguments) == 2
+    assert "Error" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "code"), [(InputError("no such run"), 2), (StageFailed("it broke"), 1)])
+def test_an_error_of_tokexp_is_one_message_and_its_own_exit_code(
+    error: Exception, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _verb_raises(monkeypatch, error)
+    assert cli._run(["list"]) == code
+    shown = capsys.readouterr()
+    assert shown.err == f"{error}\n"
+    assert shown.out == ""
+
+
+def test_with_json_an_error_is_one_object_with_all_problems(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    problems = [Problem("a.yaml", "x.y", "unknown field", 3, 5), Problem("a.yaml", "z", "missing")]
+    _verb_raises(monkeypatch, SpecError(problems))
+    assert cli._run(["list", "--json"]) == 2
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["error"].startswith("a.yaml:3:5: x.y: unknown field")
+    assert [(item["line"], item["path"]) for item in shown["problems"]] == [(3, "x.y"), (None, "z")]
+
+
+def test_wrong_usage_with_json_is_an_object_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli._run(["run", "--json"]) == 2
+    assert "file" in json.loads(capsys.readouterr().out)["error"].lower()
+
+
+def test_ctrl_c_is_exit_code_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    _verb_raises(monkeypatch, KeyboardInterrupt())
+    assert cli._run(["list"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_full_disk_is_said_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _verb_raises(monkeypatch, OSError(28, "No space left on device", "out.json"))
+    assert cli._run(["list"]) == 1
+    assert capsys.readouterr().err == "out.json: No space left on device\n"
+
+
+def test_a_reader_that_leaves_early_causes_no_message() -> None:
+    command = f"{sys.executable} -m tokexp schema | head -c 10"
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (len(ended.stdout), ended.stderr) == (10, "")
+
+
+def test_validate_takes_overrides_and_gives_one_json_object(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli._run(["validate", str(spec), "--set", "model.depth=2", "--json"]) == 0
+    assert isinstance(json.loads(capsys.readouterr().out), dict)
+    assert cli._run(["validate", str(spec), "--set", "model.depht=2"]) == 2
+    assert "did you mean depth" in capsys.readouterr().err
+
+
+def test_plan_writes_nothing(spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "workspace"
+    assert cli._run(["plan", str(spec), "--workspace", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "small"
+    assert not folder.exists()
+
+
+def test_report_writes_the_kind_of_file_that_its_ending_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = workspace_at(tmp_path)
+    record = recorded_run(workspace, seeds=(0,))
+    run_all(workspace, record, steps=3)
+    for name, start in (("r.html", "<!doctype html>"), ("r.csv", "run,metric"), ("r.md", "# recorded")):
+        target = tmp_path / name
+        common = ["--workspace", str(workspace.root), "--json"]
+        assert cli._run(["report", record.ref, "--output", str(target), *common]) == 0
+        assert json.loads(capsys.readouterr().out)["file"] == str(target)
+        assert target.read_text().startswith(start)
+    assert cli._run(["report", record.ref, "--output", "r.pdf", "--workspace", str(workspace.root)]) == 2
+    assert ".html, .csv or .md" in capsys.readouterr().err
+
+
+def test_an_unknown_run_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli._run(["report", "nothing", "--workspace", str(tmp_path / "none")]) == 2
+    assert "no run" in capsys.readouterr().err
+
+
+def test_the_dashboard_refuses_a_port_that_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert cli._run(["ui", "--port", port, "--workspace", str(tmp_path / "w")]) == 2
+    assert "--port" in capsys.readouterr().err
+
+
+def test_a_benchmark_is_one_json_object(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from tokexp.bench import plan
+    from tokexp.bench.base import at_most
+
+    monkeypatch.setattr(plan, "rows", lambda: [at_most("x", 3.0, "s", 2.0)])
+    assert cli._run(["bench", "plan", "--json"]) == 1
+    shown = json.loads(capsys.readouterr().out)
+    assert set(shown) == {"bench", "machine", "rows"}
+    assert shown["rows"][0]["holds"] is False
