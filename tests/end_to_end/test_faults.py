@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -30,7 +31,8 @@ data: {kind: digits}
 tokenizer: {kind: patch_kmeans, patch_size: 2, codebook_size: 8, iterations: 3}
 storage: {fraction: 0.2}
 model: {kind: vit, width: 16, depth: 1, heads: 2, stem: {kind: conv2x2}}
-objective: {kind: supervised, train: {steps: 8, batch_size: 32, lr: 1.0e-3, ema: 0.9}}
+objective:
+  {kind: mtm, decoder: {depth: 1, width: 16, heads: 2}, train: {steps: 8, batch_size: 32, lr: 1.0e-3, ema: 0.9}}
 tasks:
   finetune: {kind: classify, train: {steps: 8, batch_size: 32, lr: 1.0e-3, warmup: 0.1}}
 resources: {default: {cpus: 1, device: cpu}}
@@ -222,9 +224,11 @@ def test_a_full_disk_fails_the_stage_and_a_later_run_goes_on(plan, workspace, un
     assert outputs(plan, workspace) == undisturbed
 
 
-def test_a_loss_that_is_not_finite_fails_at_once(workspace, spec):
-    overrides = ["objective.train.lr=100.0", "objective.train.optimizer.name=sgd", "objective.train.steps=60"]
-    plan = build_plan(read_experiment(spec, overrides).experiment)
+def test_a_loss_that_is_not_finite_fails_at_once(workspace, tmp_path):
+    file = tmp_path / "diverges.yaml"
+    train = "{steps: 60, batch_size: 32, lr: 100.0, optimizer: {name: sgd}}"
+    file.write_text(re.sub(r"objective:\n.*", f"objective: {{kind: supervised, train: {train}}}", SPEC))
+    plan = build_plan(read_experiment(file).experiment)
     outcome = run_plan(plan, workspace, InlineLauncher())
     [failure] = outcome.failures
     assert (failure.name, failure.cause) == ("pretrain", "nan")
@@ -268,6 +272,7 @@ def test_two_controllers_at_once_do_every_stage_once(plan, spec, workspace, undi
         assert (kinds.count("started"), kinds.count("done")) == (1, 1)
 
 
+@pytest.mark.slow
 def test_processes_and_the_controllers_own_process_give_the_same_numbers(plan, spec, workspace, undisturbed):
     process = cli(spec, workspace)
     answer = json.loads(process.communicate(timeout=120)[0])

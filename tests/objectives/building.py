@@ -18,9 +18,12 @@ from tokexp.tokenizers.base import Codebook
 CLASSES = 7
 
 
-def vit_spec(stem: str = "conv2x2", **fields: Any) -> VitSpec:
+def vit_spec(stem: str | dict[str, Any] = "conv2x2", **fields: Any) -> VitSpec:
+    """Return a small transformer's spec, or a published size where `size` is given."""
     sizes = {} if "size" in fields else {"width": 24, "depth": 2, "heads": 2}
-    return VitSpec.model_validate({"kind": "vit", "stem": {"kind": stem}, **sizes, **fields})
+    return VitSpec.model_validate(
+        {"kind": "vit", "stem": {"kind": stem} if isinstance(stem, str) else stem, **sizes, **fields}
+    )
 
 
 def context(

@@ -1,4 +1,4 @@
-"""Untouched images: the accuracy that papers print."""
+"""Untouched images: the accuracy that papers print (SeiT++, table 2)."""
 
 from tokexp.evaluation.base import PixelChange
 from tokexp.spec.evaluation import Clean

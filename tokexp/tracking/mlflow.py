@@ -78,11 +78,11 @@ class MlflowTracker(Tracker):
         found = self._client.get_experiment_by_name(name)
         if found is None:
             location = None if artifacts is None else f"{artifacts}/{name}"
-            return str(self._client.create_experiment(name, artifact_location=location))
+            # The dashboard opens such an experiment on its runs, not on traces of language models.
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            return str(self._client.create_experiment(name, artifact_location=location, tags=kind))
         if found.lifecycle_stage == "deleted":
-            raise RunDeletedError(
-                f"the experiment {name!r} was deleted in {self.uri}; restore it there"
-            )
+            raise RunDeletedError(f"the experiment {name!r} was deleted in {self.uri}; restore it there")
         return str(found.experiment_id)
 
     @_reported

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tokexp.bench.base import BenchRow, bench_names, machine, run_bench
-from tokexp.errors import InputError
+from tokexp.errors import InputError, TokexpError
 from tokexp.ledger.durable import write_atomic
 from tokexp.ledger.runs import RunRecord, load_run
 from tokexp.ledger.workspace import Workspace, resolve_workspace
@@ -77,7 +77,7 @@ def ui(workspace: str | Path | None, port: int, host: str, json: bool) -> int:
         return 0
     finally:
         _end(server)
-    raise InputError(f"MLflow's server ended with code {server.returncode}; its messages stand above")
+    raise TokexpError(f"MLflow's server ended with code {server.returncode}; its messages stand above")
 
 
 def _refuse_taken(host: str, port: int) -> None:

@@ -1,0 +1,46 @@
+"""The dashboard: MLflow's own server on the workspace's store, on loopback, until Ctrl-C."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.recorded import recorded_run, run_all, workspace_at
+
+
+@pytest.mark.slow
+def test_the_dashboard_answers_and_ends_with_ctrl_c(tmp_path: Path) -> None:
+    workspace = workspace_at(tmp_path)
+    run_all(workspace, recorded_run(workspace, seeds=(0,)), steps=3)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tokexp", "ui", "--port", str(port), "--workspace", str(workspace.root)]
+    # A shell that runs this in the background ignores SIGINT, which would be inherited.
+    shown = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    try:
+        assert _page(f"http://127.0.0.1:{port}/", 120) == 200
+    finally:
+        os.kill(shown.pid, signal.SIGINT)
+    assert shown.wait(30) == 0
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def _page(address: str, seconds: float) -> int:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(address, timeout=5) as answer:
+                return int(answer.status)
+        except OSError:
+            assert time.monotonic() < end, "the dashboard never answered"
+            time.sleep(0.5)
