@@ -11,7 +11,7 @@ import pytest
 
 from tests.recorded import recorded_run, run_all, workspace_at
 from tokexp import __version__, cli
-from tokexp.errors import InputError, Problem, SpecError, StageFailed
+from tokexp.errors import InputError, Problem, SpecError, StageError
 
 SPEC = """\
 schema: 1
@@ -74,7 +74,7 @@ def test_wrong_usage_is_exit_code_2_with_a_message(arguments: list[str], capsys:
     assert "Error" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("error", "code"), [(InputError("no such run"), 2), (StageFailed("it broke"), 1)])
+@pytest.mark.parametrize(("error", "code"), [(InputError("no such run"), 2), (StageError("it broke"), 1)])
 def test_an_error_of_tokexp_is_one_message_and_its_own_exit_code(
     error: Exception, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,5 +53,5 @@ class DamagedError(TokexpError):
     """A file that tokexp wrote does not match its digest: it is never used."""
 
 
-class StageFailed(TokexpError):
+class StageError(TokexpError):
     """A stage could not be finished."""

@@ -34,7 +34,10 @@ def test_blur_equals_scipys_filter() -> None:
     change = build(spec(name="gaussian_blur", severity=2, scale_to_image=False), (3, 32, 32))
     expected = np.stack(
         [
-            [gaussian_filter(channel.astype(np.float64), BLUR_SIGMA[1], mode="nearest", truncate=4.0) for channel in image]
+            [
+                gaussian_filter(channel.astype(np.float64), BLUR_SIGMA[1], mode="nearest", truncate=4.0)
+                for channel in image
+            ]
             for image in images.numpy()
         ]
     )

@@ -2,7 +2,7 @@ import errno
 
 import pytest
 
-from tokexp.errors import DamagedError, DataError, StageFailed
+from tokexp.errors import DamagedError, DataError, StageError
 from tokexp.launch.causes import cause_of, one_line
 
 
@@ -20,7 +20,7 @@ from tokexp.launch.causes import cause_of, one_line
         (DataError("no images"), "input"),
         (DamagedError("altered"), "input"),
         (ValueError("shapes"), "code"),
-        (StageFailed("the output holds a link"), "code"),
+        (StageError("the output holds a link"), "code"),
     ],
 )
 def test_a_failure_has_the_cause_that_its_restarts_are_counted_by(error, cause, tmp_path):
@@ -28,7 +28,7 @@ def test_a_failure_has_the_cause_that_its_restarts_are_counted_by(error, cause, 
 
 
 def test_a_full_disk_is_seen_behind_the_message_for_people(tmp_path):
-    error = StageFailed("disk full")
+    error = StageError("disk full")
     error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
     assert cause_of(error, tmp_path) == "disk"
 

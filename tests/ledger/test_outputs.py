@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.ledger.processes import KILL_AT_EVERY_CALL, run_script
-from tokexp.errors import DamagedError, StageFailed
+from tokexp.errors import DamagedError, StageError
 from tokexp.ledger.outputs import (
     complete,
     is_done,
@@ -150,7 +150,7 @@ def test_setting_aside_moves_a_damaged_output_but_not_a_sound_one(workspace: Wor
 def test_an_output_with_a_link_is_refused(workspace: Workspace) -> None:
     with stage_output(workspace, "tokens", KEY, "a1") as folder:
         (folder / "link").symlink_to("/etc/hostname")
-        with pytest.raises(StageFailed, match="not a plain file"):
+        with pytest.raises(StageError, match="not a plain file"):
             publish(folder, workspace.output("tokens", KEY), {})
     assert workspace.find_output(KEY) is None
 
@@ -249,7 +249,7 @@ def test_everything_is_on_the_disk_before_it_is_renamed(workspace: Workspace, mo
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from tokexp.errors import StageFailed
+from tokexp.errors import StageError
 from tokexp.ledger.outputs import publish, stage_output
 from tokexp.ledger.workspace import Workspace
 
@@ -259,7 +259,7 @@ try:
     with stage_output(workspace, "tokens", "ab" * 20, "a1") as folder:
         (folder / "big.bin").write_bytes(b"x" * size)
         publish(folder, workspace.output("tokens", "ab" * 20), {"filler": "y" * 5000})
-except StageFailed as error:
+except StageError as error:
     print(error)
 """
 
@@ -275,7 +275,7 @@ def test_a_file_that_cannot_grow_fails_the_stage_and_leaves_nothing(workspace: W
 FULL = """
 import subprocess, sys
 from pathlib import Path
-from tokexp.errors import StageFailed
+from tokexp.errors import StageError
 from tokexp.ledger.outputs import is_done, publish, stage_output, verify
 from tokexp.ledger.workspace import Workspace
 
@@ -291,7 +291,7 @@ try:
             with stage_output(workspace, "tokens", key, "a1") as folder:
                 (folder / "big.bin").write_bytes(b"x" * size)
                 publish(folder, workspace.output("tokens", key), {"filler": "y" * 5000})
-        except StageFailed as error:
+        except StageError as error:
             failed = str(error)
         final = workspace.output("tokens", key)
         assert is_done(final) != bool(failed), (size, failed)
@@ -319,7 +319,7 @@ def test_a_full_disk_fails_the_stage_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_an_error_that_only_says_no_space_left_counts_as_a_full_disk(workspace: Workspace) -> None:
     said = "No space left on device (os error 28)"
-    with pytest.raises(StageFailed, match="disk full"), stage_output(workspace, "tokens", KEY, "a1"):
+    with pytest.raises(StageError, match="disk full"), stage_output(workspace, "tokens", KEY, "a1"):
         raise RuntimeError(said)
 
 

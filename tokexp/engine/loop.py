@@ -161,9 +161,7 @@ def _wrapped(objective: Objective, train: TrainSpec) -> nn.Module:
     return module
 
 
-def _update(
-    state: _State, forward: nn.Module, feed: Feed, augment: Augment, phase: Phase, positions: Tensor
-) -> None:
+def _update(state: _State, forward: nn.Module, feed: Feed, augment: Augment, phase: Phase, positions: Tensor) -> None:
     """Make one update from the images at `positions`: own micro-batches forward and backward, then the optimizer."""
     train, device = phase.train, phase.device
     own = processes.own_micro_batches(train.accumulate)

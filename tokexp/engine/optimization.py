@@ -67,9 +67,7 @@ class Schedule:
         """Take the optimizer whose groups are set before every update."""
         self._per_epoch = train.steps_per_epoch(num_images)
         self._unit = train.schedule.unit
-        self._scheduler = _scheduler(
-            optimizer, train, train.total_steps(num_images), train.warmup_steps(num_images)
-        )
+        self._scheduler = _scheduler(optimizer, train, train.total_steps(num_images), train.warmup_steps(num_images))
 
     def set(self, step: int) -> None:
         """Set the learning rates for update `step`, counted from 0."""

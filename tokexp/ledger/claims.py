@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tokexp.errors import StageFailed
+from tokexp.errors import StageError
 from tokexp.ledger.durable import is_disk_full
 from tokexp.ledger.locks import file_lock
 from tokexp.ledger.workspace import Workspace
@@ -62,7 +62,7 @@ class Claim:
     def take(cls, workspace: Workspace, key: str, attempt: str) -> "Claim | None":
         """Claim a key for an attempt; return None if another live attempt holds it.
 
-        Raises InputError if the workspace cannot be written to, StageFailed on a full disk.
+        Raises InputError if the workspace cannot be written to, StageError on a full disk.
         """
         path = workspace.create().work(key) / "claim"
         owner = _this_process(attempt)
@@ -77,9 +77,7 @@ class Claim:
                 return cls(path, owner.nonce) if _create(path, owner) else None
             except OSError as error:
                 why = "disk full" if is_disk_full(error, path.parent) else error.strerror
-                raise StageFailed(
-                    f"cannot claim the stage {key[:12]}: {why}; see to {path.parent} and retry"
-                ) from error
+                raise StageError(f"cannot claim the stage {key[:12]}: {why}; see to {path.parent} and retry") from error
 
     def beat(self) -> bool:
         """Renew the lease. Returns False if the claim is no longer ours: stop, somebody else does the work."""

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from tokexp.errors import DamagedError, StageFailed
+from tokexp.errors import DamagedError, StageError
 from tokexp.ledger.durable import file_digest, is_disk_full, sync_file, sync_folder, write_synced
 from tokexp.ledger.workspace import Workspace
 from tokexp.spec.stages import VERSIONS, StageJob
@@ -28,7 +28,7 @@ _PENDING = ".DONE"  # the mark, written before the rename so that a full disk ca
 def stage_output(workspace: Workspace, kind: str, key: str, attempt: str) -> Iterator[Path]:
     """Yield an empty folder for an output; `publish` moves it into place, and what was not published is removed.
 
-    Raises StageFailed ("disk full") in place of whatever error a full disk led to.
+    Raises StageError ("disk full") in place of whatever error a full disk led to.
     """
     folder = workspace.tmp / f"{key}.{attempt}"
     try:
@@ -38,7 +38,7 @@ def stage_output(workspace: Workspace, kind: str, key: str, attempt: str) -> Ite
         yield folder
     except Exception as error:
         if is_disk_full(error, workspace.root):
-            raise StageFailed(
+            raise StageError(
                 f"disk full while writing the output of the {kind} stage {key[:12]} below {workspace.root}; "
                 "free some space (`tokexp gc` shows what can go) and retry"
             ) from error
@@ -51,7 +51,7 @@ def publish(temp: Path, final: Path, record: Mapping[str, Any]) -> bool:
     """Make everything in `temp` durable and move it to `final`, with its manifest.
 
     Returns False, and discards `temp`, if a sound output of another attempt is there already. A damaged one is set
-    aside. Raises StageFailed on a full disk; nothing is visible then.
+    aside. Raises StageError on a full disk; nothing is visible then.
     """
     try:
         _seal(temp, record)
@@ -68,9 +68,9 @@ def publish(temp: Path, final: Path, record: Mapping[str, Any]) -> bool:
             set_aside(final)
     except OSError as error:
         if is_disk_full(error, temp):
-            raise StageFailed(f"disk full while publishing {final}; free some space and retry") from error
+            raise StageError(f"disk full while publishing {final}; free some space and retry") from error
         raise
-    raise StageFailed(f"{final} is occupied and cannot be moved away; remove it and retry")
+    raise StageError(f"{final} is occupied and cannot be moved away; remove it and retry")
 
 
 def is_done(folder: Path) -> bool:
@@ -164,7 +164,7 @@ def _seal(temp: Path, record: Mapping[str, Any]) -> None:
     files = {}
     for name, path in _files(temp).items():
         if path.is_symlink() or not path.is_file():
-            raise StageFailed(f"the output holds {name}, which is not a plain file; outputs must stand alone")
+            raise StageError(f"the output holds {name}, which is not a plain file; outputs must stand alone")
         sync_file(path)
         files[name] = {"size": path.stat().st_size, "blake2b": file_digest(path)}
     manifest = json.dumps({"layout": 1, "files": files, "record": dict(record)}, indent=1, sort_keys=True).encode()

@@ -58,7 +58,9 @@ def differences(left: Any, right: Any) -> list[Difference]:
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    nested = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    nested = (
+        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    )
     children = list(nested)
     if not children:
         yield path, value

@@ -20,7 +20,7 @@ from tokexp.engine.randomness import key_of
 from tokexp.objectives.base import Objective, StepOutput
 from tokexp.spec.augment import Geometry
 from tokexp.spec.stages import AdaptStage
-from tokexp.stages.assembly import describe_model, image_source, load_tokenizer, open_store, save_weights
+from tokexp.stages.assembly import codebook_of, describe_model, image_source, load_tokenizer, open_store, save_weights
 from tokexp.stages.base import Stage, StageContext, StageResult
 from tokexp.tokenizers.base import Codebook, Tokenizer
 
@@ -86,14 +86,12 @@ class AdaptTraining(Stage):
         tokenizer = load_tokenizer(
             self.payload.tokenizer, self.payload.data, context.input("tokenizer"), context.device
         ).requires_grad_(False)
-        codebook = Codebook(torch.from_numpy(np.array(store.codes)), store.metric).to(context.device)
+        codebook = codebook_of(store, context.device)
         table = torch.from_numpy(np.load(context.input("tokens") / "table.npy", allow_pickle=False).astype(np.int64))
         grid = store.grid if self.payload.grid is None else (self.payload.grid, self.payload.grid)
         torch.manual_seed(key_of(spec.seed, "adapt/init"))
         networks = AdaptNetworks(spec, codebook, store.grid, grid)
-        objective = AdaptObjective(
-            networks, tokenizer, codebook, table.to(context.device), spec.geometry, grid
-        )
+        objective = AdaptObjective(networks, tokenizer, codebook, table.to(context.device), spec.geometry, grid)
         kept = json.loads((context.input("tokens") / "kept.json").read_text())["train"][: spec.images]
         feed = PixelFeed(source, "train", context.device, kept)
         phase = Phase("adapt", spec.train, spec.seed, context.device, context.scratch, context.report, context.stop)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,16 +16,16 @@ from tokexp.data.base import ImageSource
 from tokexp.engine.batches import Feed, PixelFeed, TokenFeed
 from tokexp.errors import DamagedError, DataError
 from tokexp.models.base import Backbone
-from tokexp.models.token_input import TokenInput
+from tokexp.models.token_input import Embedding, TokenInput
 from tokexp.registry import implementation
 from tokexp.spec.augment import AdaptSpec
 from tokexp.spec.base import Spec
-from tokexp.spec.data import DataSpec
+from tokexp.spec.data import DataSpec, SeitReleaseData
 from tokexp.spec.models import VitSpec
 from tokexp.spec.tokenizers import TokenizerSpec
 from tokexp.stages.base import StageContext
 from tokexp.storage.store import TokenStore
-from tokexp.tokenizers.base import Codebook, Tokenizer
+from tokexp.tokenizers.base import Codebook, Metric, Tokenizer
 
 
 def image_source(data: DataSpec) -> ImageSource:
@@ -34,10 +34,21 @@ def image_source(data: DataSpec) -> ImageSource:
     return source
 
 
+def image_shape(data: DataSpec) -> tuple[int, int, int]:
+    """Return (channels, height, width) of a data spec's images. Raises DataError for released tokens: they have none."""
+    if isinstance(data, SeitReleaseData):
+        raise DataError("released tokens come without images")
+    return data.image_shape()
+
+
+def codebook_of(store: TokenStore, device: torch.device) -> Codebook:
+    """Return the codes of a store, on the device, with the metric of the tokenizer that made them."""
+    return Codebook(torch.from_numpy(np.array(store.codes)), cast(Metric, store.metric)).to(device)
+
+
 def load_tokenizer(spec: TokenizerSpec, data: DataSpec, folder: Path, device: torch.device) -> Tokenizer:
     """Return the fitted tokenizer that a tokenizer stage left in `folder`."""
-    shape = data.image_shape()  # type: ignore[union-attr] (released tokens have no tokenizer)
-    tokenizer: Tokenizer = implementation("tokenizers", spec.kind)(spec, shape)
+    tokenizer: Tokenizer = implementation("tokenizers", spec.kind)(spec, image_shape(data))
     load_strictly(tokenizer, folder / "tokenizer.safetensors")
     return tokenizer.eval().to(device)
 
@@ -71,11 +82,10 @@ def model_inputs(context: StageContext, model: VitSpec, data: DataSpec | None) -
     if model.input == "pixels":
         assert data is not None
         source = image_source(data)
-        channels, *side = data.image_shape()  # type: ignore[union-attr]
-        grid = (side[0], side[1])
-        return Inputs(channels, grid, grid, len(source.classes), None)
+        channels, rows, columns = image_shape(data)
+        return Inputs(channels, (rows, columns), (rows, columns), len(source.classes), None)
     store = open_store(context, "train")
-    codebook = Codebook(torch.from_numpy(np.array(store.codes)), store.metric).to(context.device)
+    codebook = codebook_of(store, context.device)
     grid = store.grid if model.grid is None else (model.grid, model.grid)
     return Inputs(codebook.width, store.grid, grid, store.num_classes, codebook)
 
@@ -116,7 +126,7 @@ def build_backbone(model: VitSpec, inputs: Inputs, drop_path: float, positions: 
     return backbone
 
 
-def build_token_input(inputs: Inputs, how: str, dropout: float = 0.0) -> nn.Module:
+def build_token_input(inputs: Inputs, how: Embedding, dropout: float = 0.0) -> nn.Module:
     """Return what embeds the values of a batch: the codes as they are, an own table, or nothing for pixels."""
     if inputs.codebook is None:
         return nn.Identity()

@@ -7,6 +7,7 @@ from tokexp.augment.policy import Policy
 from tokexp.engine.batches import Feed
 from tokexp.engine.loop import Phase, fit
 from tokexp.engine.randomness import key_of
+from tokexp.models.token_input import Embedding
 from tokexp.objectives.base import Objective
 from tokexp.registry import implementation
 from tokexp.spec.models import VitSpec
@@ -39,7 +40,7 @@ class Encoder(nn.Module):
         self.backbone, self.token_input = backbone, token_input
 
 
-def build_task(model: VitSpec, embed: str, task: TaskSpec, inputs: Inputs) -> tuple[DownstreamTask, Encoder]:
+def build_task(model: VitSpec, embed: Embedding, task: TaskSpec, inputs: Inputs) -> tuple[DownstreamTask, Encoder]:
     """Return a task's model with random weights, and its encoder (the same modules)."""
     backbone = build_backbone(model, inputs, getattr(task, "drop_path", 0.0))
     token_input = build_token_input(inputs, embed, dropout=0.0 if task.kind == "probe" else 0.1)
@@ -59,9 +60,7 @@ class _Trainer:
 
     def fit(self, objective: Objective, train: TrainSpec) -> dict[str, float]:
         context = self._context
-        phase = Phase(
-            "downstream", train, self.seed, context.device, context.scratch, context.report, context.stop
-        )
+        phase = Phase("downstream", train, self.seed, context.device, context.scratch, context.report, context.stop)
         result = fit(objective, self._feed, self._policy, phase)
         self.trained, self.average = objective, result.average
         return result.metrics

@@ -23,7 +23,7 @@ from tokexp.spec.augment import AdaptSpec, Halves, OneOf, Sometimes, TokenAdapt,
 from tokexp.spec.base import Spec
 from tokexp.spec.data import DataSpec
 from tokexp.spec.tokenizers import TokenizerSpec
-from tokexp.stages.assembly import image_source, load_strictly, load_tokenizer
+from tokexp.stages.assembly import codebook_of, image_source, load_strictly, load_tokenizer
 from tokexp.storage.store import TokenStore
 from tokexp.tokenizers.base import Codebook, Tokenizer
 
@@ -35,8 +35,9 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class PictureSource:
-    """Where a figure's parts come from: specs, the side of the models' grid (the stored one if None), and finished
-    output folders by stage kind (tokenizer, tokens, adapt).
+    """Where a figure's parts come from: specs, and finished output folders by kind (tokenizer, tokens, adapt).
+
+    grid: the side of the models' grid, the stored one if None.
     """
 
     data: DataSpec
@@ -48,7 +49,10 @@ class PictureSource:
 
 
 def augmentation_figure(source: PictureSource) -> bytes:
-    """Return a PNG: one row per image, one column per augmentation. Raises InputError if the tokenizer cannot decode."""
+    """Return a PNG: one row per image, one column per augmentation.
+
+    Raises InputError if the tokenizer cannot decode.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -80,7 +84,7 @@ def _columns(source: PictureSource) -> Iterator[tuple[str, Tensor]]:
     if not tokenizer.info.decodes:
         raise InputError("this tokenizer has no decoder, so its tokens cannot be shown")
     store = TokenStore.open(source.folders["tokens"] / "train.tokens")
-    codebook = Codebook(torch.from_numpy(np.array(store.codes)), store.metric)
+    codebook = codebook_of(store, _CPU)
     table = torch.from_numpy(np.load(source.folders["tokens"] / "table.npy", allow_pickle=False).astype(np.int64))
     grid = store.grid if source.grid is None else (source.grid, source.grid)
     context = AugmentContext(grid, codebook, _networks(source, codebook, store.grid, grid))

@@ -4,6 +4,7 @@ import torch
 
 from tokexp.engine.loop import Phase, fit
 from tokexp.engine.randomness import key_of
+from tokexp.models.token_input import Embedding
 from tokexp.objectives.base import Objective, ObjectiveContext
 from tokexp.registry import implementation
 from tokexp.spec.stages import PretrainStage
@@ -35,7 +36,8 @@ class Pretraining(Stage):
         backbone = build_backbone(
             payload.model, inputs, getattr(payload.objective, "drop_path", 0.0), positions_of(payload.objective.kind)
         )
-        embed, dropout = getattr(payload.objective, "input", "codebook"), getattr(payload.objective, "input_dropout", 0.0)
+        embed: Embedding = getattr(payload.objective, "input", "codebook")
+        dropout: float = getattr(payload.objective, "input_dropout", 0.0)
         token_input = build_token_input(inputs, embed, dropout)
         objective: Objective = implementation("objectives", payload.objective.kind)(
             payload.objective, ObjectiveContext(backbone, token_input, inputs.num_classes, inputs.codebook)

@@ -12,7 +12,7 @@ from tokexp.engine.randomness import key_of
 from tokexp.registry import implementation
 from tokexp.spec.stages import TokenizerStage
 from tokexp.spec.tokenizers import VqVae
-from tokexp.stages.assembly import describe_model, image_source, save_weights
+from tokexp.stages.assembly import describe_model, image_shape, image_source, save_weights
 from tokexp.stages.base import Stage, StageContext, StageResult
 from tokexp.tokenizers.base import Tokenizer
 
@@ -33,7 +33,7 @@ class TokenizerFit(Stage):
         data, spec = self.payload.data, self.payload.tokenizer
         source = image_source(data)
         torch.manual_seed(key_of(spec.seed, "tokenizer/init"))
-        tokenizer: Tokenizer = implementation("tokenizers", spec.kind)(spec, data.image_shape())  # type: ignore[union-attr]
+        tokenizer: Tokenizer = implementation("tokenizers", spec.kind)(spec, image_shape(data))
         tokenizer.to(context.device)
         metrics = self._train(tokenizer, source, context)
         tokenizer.eval()
@@ -49,9 +49,7 @@ class TokenizerFit(Stage):
             return tokenizer.fit(_chunks(source, context))
         spec = self.payload.tokenizer
         assert isinstance(spec, VqVae)
-        phase = Phase(
-            "tokenizer", spec.train, spec.seed, context.device, context.scratch, context.report, context.stop
-        )
+        phase = Phase("tokenizer", spec.train, spec.seed, context.device, context.scratch, context.report, context.stop)
         return fit(objective, PixelFeed(source, "train", context.device), _as_it_is, phase).metrics
 
 

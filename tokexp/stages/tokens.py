@@ -55,7 +55,9 @@ class Tokenise(Stage):
         labels = source.labels("train")[order]
         writer = _Writer(self.payload, tokenizer, len(source.classes), context)
         kept = fit_budget(
-            self.payload.storage, len(source.labels("train")), lambda n: writer.size(*_in_order(order, encoded, labels, n))
+            self.payload.storage,
+            len(source.labels("train")),
+            lambda n: writer.size(*_in_order(order, encoded, labels, n)),
         )
         kept = min(kept, len(order))
         accounting = writer.write("train", *_in_order(order, encoded, labels, kept))
@@ -94,6 +96,7 @@ class Tokenise(Stage):
         indices = source.indices("train")
         writer = _Writer(self.payload, None, int(max(source.labels(s).max() for s in source.splits)) + 1, context)
         writer.codes, writer.metric = source.codes, "cosine"
+
         def measure(count: int) -> int:
             places = np.sort(order[:count])
             return writer.size(indices[places], labels[places])
@@ -107,9 +110,7 @@ class Tokenise(Stage):
         return _result(accounting, writer, len(labels), None)
 
 
-def _in_order(
-    order: np.ndarray, encoded: np.ndarray, labels: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _in_order(order: np.ndarray, encoded: np.ndarray, labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return tokens and labels of the first `count` kept images in the source's own order.
 
     So a file does not depend on how images were chosen, and a codec over all images sees what it will be given.

@@ -96,9 +96,9 @@ class LinearProbe(DownstreamTask):
             before = weight.detach().clone(), bias.detach().clone()
             with torch.enable_grad():
                 scores = torch.einsum("nd,lcd->lnc", features[chosen], weight) + bias[:, None]
-                losses = cross_entropy(
-                    scores.flatten(0, 1), labels[chosen].repeat(len(rates)), reduction="none"
-                ).view(len(rates), -1)
+                losses = cross_entropy(scores.flatten(0, 1), labels[chosen].repeat(len(rates)), reduction="none").view(
+                    len(rates), -1
+                )
                 optimizer.zero_grad()
                 losses.mean(1).sum().backward()
             optimizer.step()
