@@ -39,12 +39,14 @@ class TokenFeed(Feed):
         # torch has no gather for uint16: the bits are kept as int16 and widened after the gather.
         self._tokens = torch.from_numpy(np.ascontiguousarray(indices, dtype=np.uint16).view(np.int16)).to(device)
         self._labels = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(device)
+        self._wraps = bool((self._tokens < 0).any())
 
     def batch(self, positions: Tensor) -> Batch:
         """Return the batch as indices."""
         positions = positions.to(self._tokens.device)
-        tokens = self._tokens.index_select(0, positions)
-        return Batch(self._labels.index_select(0, positions), self.num_classes, indices=tokens.long() & 0xFFFF)
+        tokens = self._tokens.index_select(0, positions).long()
+        indices = tokens & 0xFFFF if self._wraps else tokens
+        return Batch(self._labels.index_select(0, positions), self.num_classes, indices=indices)
 
 
 class PixelFeed(Feed):

@@ -55,6 +55,9 @@ class VitSpec(Spec):
     heads: int = Field(3, ge=1, le=128, description="Attention heads; must divide the width.")
     mlp_ratio: float = Field(4.0, gt=0, le=16, description="Width of the MLP over the width.")
     input: Literal["tokens", "pixels"] = Field("tokens", description="What the model reads.")
+    pixel_norm: Literal["half", "imagenet", "none"] = Field(
+        "half", description="What is done to pixels in [0, 1]: (x - 0.5) / 0.5, ImageNet's mean and deviation, nothing."
+    )
     grid: int | None = Field(
         None, ge=1, le=512, description="Side of the token grid that the model reads; the stored grid if not given."
     )

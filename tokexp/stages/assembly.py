@@ -16,6 +16,7 @@ from tokexp.data.base import ImageSource
 from tokexp.engine.batches import Feed, PixelFeed, TokenFeed
 from tokexp.errors import DamagedError, DataError
 from tokexp.models.base import Backbone
+from tokexp.models.pixel_input import PixelInput
 from tokexp.models.token_input import Embedding, TokenInput
 from tokexp.registry import implementation
 from tokexp.spec.augment import AdaptSpec
@@ -35,7 +36,7 @@ def image_source(data: DataSpec) -> ImageSource:
 
 
 def image_shape(data: DataSpec) -> tuple[int, int, int]:
-    """Return (channels, height, width) of a data spec's images. Raises DataError for released tokens: they have none."""
+    """Return (channels, height, width) of a data spec's images. Raises DataError for released tokens: no images."""
     if isinstance(data, SeitReleaseData):
         raise DataError("released tokens come without images")
     return data.image_shape()
@@ -75,6 +76,7 @@ class Inputs:
     grid: tuple[int, int]
     num_classes: int
     codebook: Codebook | None
+    pixel_norm: str = "none"
 
 
 def model_inputs(context: StageContext, model: VitSpec, data: DataSpec | None) -> Inputs:
@@ -83,7 +85,7 @@ def model_inputs(context: StageContext, model: VitSpec, data: DataSpec | None) -
         assert data is not None
         source = image_source(data)
         channels, rows, columns = image_shape(data)
-        return Inputs(channels, (rows, columns), (rows, columns), len(source.classes), None)
+        return Inputs(channels, (rows, columns), (rows, columns), len(source.classes), None, model.pixel_norm)
     store = open_store(context, "train")
     codebook = codebook_of(store, context.device)
     grid = store.grid if model.grid is None else (model.grid, model.grid)
@@ -127,9 +129,9 @@ def build_backbone(model: VitSpec, inputs: Inputs, drop_path: float, positions: 
 
 
 def build_token_input(inputs: Inputs, how: Embedding, dropout: float = 0.0) -> nn.Module:
-    """Return what embeds the values of a batch: the codes as they are, an own table, or nothing for pixels."""
+    """Return what embeds the values of a batch: the codes as they are, an own table, or pixels normalised."""
     if inputs.codebook is None:
-        return nn.Identity()
+        return PixelInput(inputs.pixel_norm)
     return TokenInput(inputs.codebook, how, dropout)
 
 

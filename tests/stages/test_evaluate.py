@@ -1,0 +1,64 @@
+"""The evaluate stage and the pictures."""
+
+import numpy as np
+import pytest
+
+from tests.stages.running import SMALL, Bench, plan_of
+from tokexp.spec.augment import walk_steps
+from tokexp.stages.pictures import PictureSource, augmentation_figure
+
+LONGER = {"finetune": {"kind": "classify", "train": {"steps": 150, "batch_size": 64, "lr": 2e-3}}}
+PLAIN = {"task": [{"kind": "token_rrc", "scale": [0.5, 1.0]}]}
+
+
+def test_accuracies_follow_from_the_saved_predictions(bench: Bench) -> None:
+    plan = plan_of(tasks=LONGER, augment=PLAIN, objective=None)
+    result, folder = bench.run_to(plan, "finetune/clean")
+    saved = np.load(folder / "predictions.npz", allow_pickle=False)
+    assert len(set(saved["ids"].tolist())) == 540 == result.facts["images"]
+    assert result.metrics["top1"] == pytest.approx((saved["best"][:, 0] == saved["labels"]).mean())
+    assert result.metrics["top5"] == pytest.approx((saved["best"] == saved["labels"][:, None]).any(1).mean())
+    assert result.metrics["top1"] > 0.6
+    assert ((saved["probabilities"] >= 0) & (saved["probabilities"] <= 1)).all()
+
+
+def test_noise_on_pixels_costs_accuracy(bench: Bench) -> None:
+    plan = plan_of(tasks=LONGER, augment=PLAIN, objective=None)
+    clean, noisy = (bench.run_to(plan, f"finetune/{name}")[0].metrics["top1"] for name in ("clean", "noise"))
+    assert noisy < clean
+
+
+def test_the_select_split_is_cut_from_training_images(bench: Bench) -> None:
+    plan = plan_of(
+        data={"kind": "digits", "select_fraction": 0.2}, objective=None, augment=PLAIN,
+        tasks={"probe": {"kind": "probe", "lrs": [0.1], "epochs": 2}},
+        evaluate={"select": {"kind": "clean", "split": "select"}},
+    )  # fmt: skip
+    result, folder = bench.run_to(plan, "probe/select")
+    assert result.facts["split"] == "select"
+    chosen = set(np.load(folder / "predictions.npz", allow_pickle=False)["ids"].tolist())
+    tested = set(np.load(bench.run_to(plan, "probe/clean")[1] / "predictions.npz", allow_pickle=False)["ids"].tolist())
+    assert len(chosen) == pytest.approx(0.2 * 1257, abs=6)
+    assert not chosen & tested
+
+
+def test_every_augmentation_has_its_column_in_the_figure(bench: Bench) -> None:
+    plan = plan_of()
+    folders = {name: bench.run_to(plan, name)[1] for name in ("tokenizer", "tokens", "adapt")}
+    payload = plan.node(plan.seeds[0]["adapt"]).payload
+    downstream = plan.node(plan.seeds[0]["finetune"]).payload
+    source = PictureSource(
+        payload.data, payload.tokenizer, walk_steps(downstream.policy), payload.adapt, folders  # type: ignore[attr-defined]
+    )  # fmt: skip
+    from tokexp.stages.pictures import _columns
+
+    columns = dict(_columns(source))
+    assert list(columns) == ["original", "tokens", "rrc", "adapt"]
+    assert {tuple(images.shape) for images in columns.values()} == {(8, 1, 8, 8)}
+    assert augmentation_figure(source).startswith(b"\x89PNG")
+
+
+def test_the_small_spec_asks_for_every_kind_of_stage() -> None:
+    kinds = {node.kind for node in plan_of().nodes}
+    assert kinds == {"tokenizer", "tokens", "adapt", "pretrain", "downstream", "evaluate"}
+    assert SMALL["objective"]["kind"] == "mtm"

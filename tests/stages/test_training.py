@@ -1,0 +1,104 @@
+"""The adapt, pretrain and downstream stages."""
+
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.stages.running import SMALL, Bench, plan_of
+from tokexp.errors import DamagedError
+from tokexp.stages.assembly import load_encoder
+from tokexp.stages.downstream import Encoder
+
+
+def tasks(**train: Any) -> dict[str, Any]:
+    recipe = {**SMALL["tasks"]["finetune"]["train"], **train}
+    return {"finetune": {"kind": "classify", "train": recipe}}
+
+
+def test_adapt_learns_to_give_tokens_back(bench: Bench) -> None:
+    result, folder = bench.run_to(plan_of(), "adapt")
+    assert result.metrics["recovery"] > 3 / 16
+    assert load_file(folder / "adapt.safetensors")
+
+
+def test_more_training_of_adapt_recovers_more(bench: Bench) -> None:
+    gentle = {"hflip": 0.0, "rotate": 5, "translate": 0.1, "shear": 0.0, "rrc": [0.9, 1.0]}
+    train = {"epochs": 40, "batch_size": 64, "lr": 3e-3}
+    longer = {**SMALL["augment"], "adapt": {"width": 32, "heads": 2, "geometry": gentle, "train": train}}
+    result, _ = bench.run_to(plan_of(augment=longer), "adapt")
+    assert result.metrics["recovery"] > 0.9
+    assert result.metrics["accuracy"] > 0.5
+
+
+def test_pretraining_keeps_the_encoder_and_nothing_else(bench: Bench) -> None:
+    _, folder = bench.run_to(plan_of(), "pretrain")
+    names = load_file(folder / "weights.safetensors").keys()
+    assert {name.split(".")[0] for name in names} <= {"backbone", "token_input"}
+    assert any(name.startswith("backbone.blocks.1") for name in names)
+
+
+@pytest.mark.parametrize("preset", ["paper", "released"])
+def test_both_forms_of_mtm_can_be_fine_tuned(bench: Bench, preset: str) -> None:
+    objective = {**SMALL["objective"], "preset": preset}
+    result, folder = bench.run_to(plan_of(objective=objective, tasks=tasks(steps=2)), "finetune")
+    learned = any("table" in name for name in load_file(folder / "weights.safetensors"))
+    assert learned == (preset == "released")
+    assert result.metrics["loss"] > 0
+
+
+def test_a_task_starts_from_the_pretrained_weights(bench: Bench) -> None:
+    still = tasks(steps=1, lr=1e-12, weight_decay=0.0)
+    _, folder = bench.run_to(plan_of(tasks=still), "finetune")
+    _, before = bench.run_to(plan_of(tasks=still), "pretrain")
+    tuned, encoder = (load_file(place / "weights.safetensors") for place in (folder, before))
+    name = next(name for name in encoder if name.endswith("blocks.0.attn.qkv.weight"))
+    found = next(value for key, value in tuned.items() if key.endswith(name))
+    torch.testing.assert_close(found, encoder[name], atol=1e-6, rtol=0)
+
+
+def test_training_from_scratch_does_not(bench: Bench) -> None:
+    scratch = {"finetune": {**tasks(steps=1, lr=1e-12)["finetune"], "init": "scratch"}}
+    plan = plan_of(tasks=scratch)
+    result, _ = bench.run_to(plan, "finetune")
+    assert "pretrain" not in plan.node(plan.seeds[0]["finetune"]).inputs
+    assert result.metrics["loss"] == pytest.approx(2.3, abs=0.05)
+
+
+def test_supervised_pretraining_leads_to_a_probe(bench: Bench) -> None:
+    objective = {"kind": "supervised", "train": {"steps": 10, "batch_size": 32, "warmup": 0.0}}
+    result, _ = bench.run_to(plan_of(objective=objective), "probe")
+    assert result.metrics["select_top1"] > 0.2
+
+
+def test_the_average_of_the_weights_is_kept_and_tested(bench: Bench) -> None:
+    plan = plan_of(tasks=tasks(ema=0.5))
+    _, folder = bench.run_to(plan, "finetune")
+    raw, average = (load_file(folder / f"{name}.safetensors") for name in ("weights", "average"))
+    assert raw.keys() == average.keys()
+    name = next(name for name in raw if name.endswith("head.weight"))
+    assert not torch.equal(raw[name], average[name])
+    assert "top1_average" in bench.run_to(plan, "finetune/clean")[0].metrics
+
+
+def test_seeds_give_other_weights_and_the_same_seed_the_same(bench: Bench) -> None:
+    plan = plan_of(seeds=[0, 1], tasks=tasks(steps=2))
+    first, second = (bench.run_to(plan, "pretrain", seed)[1] for seed in (0, 1))
+    one, two = (load_file(folder / "weights.safetensors") for folder in (first, second))
+    assert any(not torch.equal(one[name], two[name]) for name in one)
+
+
+def test_pixels_train_without_tokens(bench: Bench) -> None:
+    model = {**SMALL["model"], "input": "pixels", "stem": {"kind": "patchify", "patch_size": 2}}
+    augment = [{"kind": "pixel_rrc", "scale": [0.9, 1.0]}, {"kind": "pixel_flip", "prob": 0.0}]
+    longer = tasks(steps=200, batch_size=64)
+    plan = plan_of(model=model, tokenizer=None, storage={}, augment=augment, objective=None, tasks=longer)
+    assert bench.run_to(plan, "finetune/clean")[0].metrics["top1"] > 0.5
+    assert bench.run_to(plan, "finetune/noise")[0].metrics["top1"] > 0.12
+
+
+def test_weights_of_another_model_are_refused_by_name(bench: Bench) -> None:
+    _, folder = bench.run_to(plan_of(), "pretrain")
+    with pytest.raises(DamagedError, match=r"backbone\."):
+        load_encoder(Encoder(torch.nn.Linear(2, 2), torch.nn.Identity()), folder / "weights.safetensors")
