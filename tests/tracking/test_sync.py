@@ -98,7 +98,10 @@ def test_the_spec_is_kept_as_asked_and_as_resolved(finished: tuple[Workspace, Ru
     workspace, record = finished
     sync(workspace)
     found, run = client(workspace), by_name(workspace)[record.ref]
-    assert {item.path for item in found.list_artifacts(run.info.run_id)} == {"spec.yaml", "resolved.yaml"}
+    assert {item.path for item in found.list_artifacts(run.info.run_id)} == {"spec.yaml", "resolved.yaml", "figures"}
+    figure = next((workspace.root / "mlartifacts").rglob("loss.svg")).read_text()
+    assert figure.startswith("<svg")
+    assert "pretrain" in figure
     stored = list((workspace.root / "mlartifacts").rglob("spec.yaml"))
     assert [path.read_text() for path in stored] == [record.spec_text]
 

@@ -11,7 +11,6 @@ import yaml
 from tokexp.errors import InputError
 from tokexp.ledger.runs import RunRecord
 from tokexp.ledger.workspace import Workspace
-from tokexp.report.curves import draw, loss_curves
 from tokexp.report.pictures import draw_pictures
 from tokexp.report.quantities import size, span
 from tokexp.report.results import (
@@ -25,6 +24,7 @@ from tokexp.report.results import (
     value_text,
 )
 from tokexp.report.style import STYLE
+from tokexp.tracking.curves import draw, loss_curves
 
 
 def report_html(workspace: Workspace, record: RunRecord, *, pictures: bool = True) -> str:

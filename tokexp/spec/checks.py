@@ -51,8 +51,11 @@ def _check_input(spec: Experiment) -> Iterator[Finding]:
             message = "missing; a model that reads tokens needs one (or write model.input: pixels)"
             yield Finding(_TOKENIZER, message, because)
         return
-    if released:
+    if isinstance(spec.data, SeitReleaseData):
         yield Finding(_INPUT, "data of the kind seit_release have no pixels; input: tokens is needed", because)
+    elif spec.model.pixel_norm == "imagenet" and spec.data.image_shape()[0] != 3:
+        path = ("model", "pixel_norm")
+        yield Finding(path, "ImageNet's statistics are for 3 channels; these images have 1", (path, ("data",)))
     for name in ("budget", "fraction"):
         if getattr(spec.storage, name) is not None:
             path = ("storage", name)

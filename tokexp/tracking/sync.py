@@ -20,6 +20,7 @@ from tokexp.ledger.outputs import read_result
 from tokexp.ledger.runs import RunNode, RunRecord, list_runs, load_run
 from tokexp.ledger.workspace import Workspace
 from tokexp.tracking.base import Point, RunDeletedError, Status, TrackedRun, Tracker, UnreachableError
+from tokexp.tracking.curves import draw, loss_curves
 from tokexp.tracking.measures import means, per_seed, prefix
 from tokexp.tracking.projection import (
     AttemptIndex,
@@ -89,6 +90,11 @@ def sync(workspace: Workspace, ref: str | None = None, *, live: bool = False) ->
     return Syncer(workspace).update(ref, live=live)
 
 
+def shown(workspace: Workspace, record: RunRecord) -> bool:
+    """Return whether a finished run was shown in full in its store; looks at the workspace alone."""
+    return _load(_state_path(workspace, record, tracking_uri(workspace, record))).status == "FINISHED"
+
+
 class Syncer:
     """Shows the runs of a workspace again and again; stores stay open in between."""
 
@@ -128,8 +134,7 @@ class RunSync:
         self.workspace, self.record, self.uri, self.index = workspace, record, uri, index
         self._tracker_of = tracker_of
         self._tracker: Tracker | None = None
-        folder = workspace.root / "tracking" / blake2b(uri.encode(), digest_size=6).hexdigest()
-        self.path = folder / f"{record.ref}.json"
+        self.path = _state_path(workspace, record, uri)
 
     def update(self, report: SyncReport, *, live: bool) -> None:
         """Show what is new. Raises UnreachableError, RunDeletedError, or InputError if another sync holds the run."""
@@ -208,9 +213,15 @@ class RunSync:
         status = run_status(stages, len(self.record.nodes), live)
         if status != state.status:
             ends = [shown.cursor.ended or 0.0 for shown in state.stages.values()]
+            if status == "FINISHED":
+                self._figures(tracker, state.id)
             tracker.set_status(state.id, status, _ms(max(ends, default=0.0) or None))
             state.status = status
         self._save(state)
+
+    def _figures(self, tracker: Tracker, run_id: str) -> None:
+        if curves := loss_curves(self.workspace, self.record):
+            tracker.log_text(run_id, "figures/loss.svg", draw(curves))
 
     def _means(self, state: _State) -> list[Point]:
         """Return the means over seeds that are complete and not shown yet, at the time of their last stage."""
@@ -232,6 +243,11 @@ class RunSync:
 
 def _ms(seconds: float | None) -> int | None:
     return None if seconds is None else round(seconds * 1000)
+
+
+def _state_path(workspace: Workspace, record: RunRecord, uri: str) -> Path:
+    folder = workspace.root / "tracking" / blake2b(uri.encode(), digest_size=6).hexdigest()
+    return folder / f"{record.ref}.json"
 
 
 def _load(path: Path) -> _State:

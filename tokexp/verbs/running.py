@@ -113,7 +113,7 @@ def _carry_out(
     summary = result(workspace, record)
     if json:
         failures = [asdict(failure) for failure in outcome.failures]
-        shown = {name: summary.get(name, {}) for name in ("metrics", "storage", "stages")}
+        shown = {name: summary.get(name, {}) for name in ("metrics", "per_seed", "sd", "storage", "stages")}
         print_json({**shown, "ref": record.ref, "computed": list(outcome.computed), "failures": failures})
     else:
         console().print(render(summary))
@@ -127,7 +127,7 @@ def carry_out(
     """Run a plan with tracking beside it, and close the display. A tracking server that is down costs nothing."""
     save_run(workspace, record)
     tracking = None
-    if experiment.track.enabled and _has_work(planned, workspace):
+    if experiment.track.enabled and (_has_work(planned, workspace) or not _is_shown(workspace, record)):
         from tokexp.tracking.live import start_live
 
         tracking = start_live(workspace, record.ref, experiment.track.uri)
@@ -148,6 +148,12 @@ def open_launcher(kind: str, jobs: int | None, display: Display) -> Launcher:
 def _has_work(planned: Plan, workspace: Workspace) -> bool:
     states = Ledger(workspace).stage_states(planned.keys())
     return any(state != "done" for state in states.values())
+
+
+def _is_shown(workspace: Workspace, record: RunRecord) -> bool:
+    from tokexp.tracking.sync import shown
+
+    return shown(workspace, record)
 
 
 def _stage_json(node: StageNode, state: str, estimate: Estimate) -> dict[str, Any]:
