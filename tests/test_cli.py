@@ -174,3 +174,37 @@ def test_a_benchmark_is_one_json_object(monkeypatch: pytest.MonkeyPatch, capsys:
     shown = json.loads(capsys.readouterr().out)
     assert set(shown) == {"bench", "machine", "rows"}
     assert shown["rows"][0]["holds"] is False
+
+
+def test_output_that_cannot_be_written_ends_with_a_sentence() -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    with full.open("w") as sink:
+        ended = subprocess.run(
+            [sys.executable, "-c", "from tokexp.cli import main; main()", "version", "--json"],
+            stdout=sink, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert "free some space" in ended.stderr
+
+
+def test_a_terminal_that_knows_ascii_alone_shows_a_table(tmp_path: Path) -> None:
+    workspace = workspace_at(tmp_path / "w")
+    run_all(workspace, record := recorded_run(workspace))
+    code = f"import sys; sys.argv = ['tokexp', 'report', {record.ref!r}, '--workspace', {str(workspace.root)!r}, "
+    code += f"'--output', {str(tmp_path / 'r\u00e4.csv')!r}]; from tokexp.cli import main; main()"
+    ended = subprocess.run(
+        [sys.executable, "-X", "utf8=0", "-c", code], capture_output=True, text=True, check=False,
+        env={"PYTHONIOENCODING": "ascii", "PATH": ""},
+    )  # fmt: skip
+    assert (ended.returncode, "Traceback" in ended.stderr) == (0, False), ended.stderr
+    assert "r?.csv" in ended.stdout
+
+
+def test_messages_of_wrong_options_are_plain(capsys: pytest.CaptureFixture[str], spec: Path) -> None:
+    assert cli._run(["run", str(spec), "--launcher", "nowhere"]) == 2
+    shown = capsys.readouterr().err
+    assert "nowhere" in shown
+    assert "Value error" not in shown

@@ -4,10 +4,13 @@ A verb's body is a function in `tokexp.verbs` that is imported on use, so that `
 0 good, 1 work failed, 2 input wrong, 130 interrupted. With `--json` a verb prints one JSON object on stdout.
 """
 
+import errno
 import json as json_text
 import os
 import sys
+from contextlib import suppress
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -289,6 +292,9 @@ _UsageError: Any = typer.BadParameter.__base__
 
 def main() -> None:
     """Run the command line and end with its exit code; an error that a person can act on has no traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # A terminal without some letter gets a question mark for it.
     sys.exit(_run(sys.argv[1:]))
 
 
@@ -300,6 +306,7 @@ def _run(arguments: list[str]) -> int:
         problems = error.problems if isinstance(error, SpecError) else []
         return _fail(str(error), error.exit_code, arguments, [_as_dict(problem) for problem in problems])
     except _UsageError as error:
+        error.message = error.message.replace("Value error, ", "")
         error.show()
         return _fail(error.format_message(), 2, arguments, shown=True)
     except (KeyboardInterrupt, typer.Abort):
@@ -308,7 +315,8 @@ def _run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        return _fail(f"{error.filename or 'input/output'}: {error.strerror or error}", 1, arguments)
+        hint = "; free some space and try again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+        return _fail(f"{error.filename or 'input/output'}: {error.strerror or error}{hint}", 1, arguments)
     return code if isinstance(code, int) else 0
 
 
@@ -320,7 +328,9 @@ def _fail(
         if problems:
             typer.echo(f"{len(problems)} error{'s' if len(problems) > 1 else ''}", err=True)
     if "--json" in arguments:
-        typer.echo(json_text.dumps({"error": message, "problems": problems or []}))
+        # What cannot be printed, on a full disk or to a reader that is gone, was the error itself.
+        with suppress(OSError):
+            typer.echo(json_text.dumps({"error": message, "problems": problems or []}))
     return code
 
 

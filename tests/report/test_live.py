@@ -48,3 +48,14 @@ def test_a_terminal_shows_progress_rate_loss_and_the_time_left():
     for part in ("0 of 2 stages done", "25 %", "50 of 200 steps", "2/s", "1 min 15 s left", "loss 1.25"):
         assert part in shown
     assert "to do" in shown
+
+
+def test_a_stage_that_is_started_again_shows_nothing_of_its_earlier_attempt():
+    out = io.StringIO()
+    display = live_display(Console(file=out, force_terminal=False))
+    first, _ = started(display, False)
+    display.state(first, "running")
+    display.event(first, {"e": "progress", "done": 5, "total": 100, "unit": "steps", "rate": 2.0})
+    display.state(first, "queued")
+    display.state(first, "running")
+    assert out.getvalue().splitlines()[-1].endswith(f"first {first.key[:6]}: running")

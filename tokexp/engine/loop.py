@@ -23,6 +23,7 @@ from tokexp.engine.checkpoint import newest_checkpoint, save_checkpoint
 from tokexp.engine.optimization import Schedule, build_optimizer
 from tokexp.engine.randomness import generator, key_of, permutation
 from tokexp.engine.reporting import Reporter, Stopped
+from tokexp.errors import InputError
 from tokexp.objectives.base import Objective
 from tokexp.spec.train import TrainSpec
 
@@ -138,7 +139,13 @@ def fit(objective: Objective, feed: Feed, augment: Augment, phase: Phase) -> Fit
 
 
 def batch_size(train: TrainSpec, num_images: int) -> int:
-    """Return the images of an update: the spec's, or the most that a small set gives in whole, even micro-batches."""
+    """Return the images of an update: the spec's, or the most that a small set gives in whole, even micro-batches.
+
+    Raises InputError for fewer images than micro-batches.
+    """
+    if num_images < train.accumulate:
+        cut = f"accumulate ({train.accumulate}) cuts an update into more parts than there are training images"
+        raise InputError(f"{cut} ({num_images}); lower it")
     if num_images >= train.batch_size:
         return train.batch_size
     return max(1, num_images // (4 * train.accumulate)) * 4 * train.accumulate
@@ -165,18 +172,20 @@ def _update(state: _State, forward: nn.Module, feed: Feed, augment: Augment, pha
     """Make one update from the images at `positions`: own micro-batches forward and backward, then the optimizer."""
     train, device = phase.train, phase.device
     own = processes.own_micro_batches(train.accumulate)
-    micro_batches = positions.chunk(train.accumulate)
+    micro_batches = positions.tensor_split(train.accumulate)
     state.optimizer.zero_grad(set_to_none=True)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bf16")
     for number in own:
         draws = generator(phase.seed, phase.name + "/augment", state.step, number, device=device)
-        batch = augment(feed.batch(micro_batches[number]), draws)
+        with autocast:
+            batch = augment(feed.batch(micro_batches[number]), draws)
         # Dropout and stochastic depth draw from the global generator.
         torch.manual_seed(key_of(phase.seed, phase.name + "/dropout", state.step, number))
         draws = generator(phase.seed, phase.name + "/objective", state.step, number, device=device)
         # Gradients of all but the last own micro-batch stay on this process.
         last = number == own[-1] or not isinstance(forward, nn.parallel.DistributedDataParallel)
         with nullcontext() if last else forward.no_sync():  # type: ignore[operator]
-            with torch.autocast(device.type, torch.bfloat16, enabled=train.precision == "bf16"):
+            with autocast:
                 output = forward(batch, draws)
             (output.loss * (processes.world_size() / train.accumulate)).backward()
         for name, value in {"loss": output.loss.detach(), **output.metrics}.items():

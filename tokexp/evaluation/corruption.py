@@ -33,10 +33,14 @@ class GaussianNoise(PixelChange):
     def __call__(self, images: Tensor, positions: list[int]) -> Tensor:
         """Return noisy images."""
         draws = [
-            torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(self.seed * 1_000_003 + position))
+            torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(self._key(position)))
             for position in positions
         ]
         return (images + self.std * torch.stack(draws).to(images)).clamp(0, 1)
+
+    def _key(self, position: int) -> int:
+        # torch takes seeds below 2^64 only; a spec's seed has no upper bound.
+        return (self.seed * 1_000_003 + position) % 2**63
 
 
 class GaussianBlur(PixelChange):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 
 from tokexp.errors import InputError
 from tokexp.ledger.provenance import collect_provenance
-from tokexp.ledger.runs import RunNode, RunRecord
+from tokexp.ledger.runs import RunNode, RunRecord, run_ref
 from tokexp.plan.graph import Plan, StageNode, build_plan
 from tokexp.spec.experiment import Experiment
 
@@ -23,7 +24,10 @@ def run_record(
     sources: Mapping[str, Any] | None = None,
 ) -> RunRecord:
     """Return the record of a run of `plan`; without the experiment it cannot be planned anew from the record."""
+    # The data may change under the same spec, and with it the keys: that is another run, with results of its own.
+    identity = blake2b("\n".join([plan.spec_hash, *sorted(plan.keys())]).encode(), digest_size=8).hexdigest()
     return RunRecord(
+        ref=run_ref(plan.name, identity),
         name=plan.name,
         spec_hash=plan.spec_hash,
         spec_file=str(Path(file).absolute()) if file else "",

@@ -65,6 +65,14 @@ def read_new(connection: sqlite3.Connection, workspace: Workspace) -> int:
     return count
 
 
+def in_memory(workspace: Workspace) -> sqlite3.Connection:
+    """Return a ledger in memory alone, made from all event files."""
+    connection = connect(Path(":memory:"), create=True)
+    with transaction(connection):
+        read_new(connection, workspace)
+    return connection
+
+
 def broken(connection: sqlite3.Connection) -> list[str]:
     """Return what SQLite finds wrong with the file's structure."""
     said = [str(row[0]) for row in connection.execute("PRAGMA quick_check(3)")]
@@ -74,11 +82,9 @@ def broken(connection: sqlite3.Connection) -> list[str]:
 def compare(workspace: Workspace) -> list[str]:
     """Return in what the ledger differs from its event files, as far as it has read them; reads every event."""
     try:
-        with closing(connect(workspace.ledger_file)) as ours, closing(connect(Path(":memory:"), create=True)) as truth:
+        with closing(connect(workspace.ledger_file)) as ours, closing(in_memory(workspace)) as truth:
             if damage := broken(ours):
                 return damage
-            with transaction(truth):
-                read_new(truth, workspace)
             return _differences(ours, truth)
     except sqlite3.DatabaseError as error:
         return [f"it cannot be read: {error}"]
@@ -98,6 +104,8 @@ def replace(workspace: Workspace) -> int:
             # without its journal it might be half a transaction.
             workspace.ledger_file.unlink(missing_ok=True)
             journal.unlink()
+        if workspace.ledger_file.is_dir():
+            raise IsADirectoryError(f"{workspace.ledger_file} is a folder; move it away")
         beside.replace(workspace.ledger_file)
     finally:
         beside.unlink(missing_ok=True)

@@ -47,6 +47,9 @@ def write_atomic(path: Path, content: bytes) -> None:
     try:
         write_synced(beside, content)
         beside.replace(path)
+    except OSError as error:
+        # Writing tells no name, and the name of the file beside would mean nothing to anybody.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         beside.unlink(missing_ok=True)
     sync_folder(path.parent)

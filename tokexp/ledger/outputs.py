@@ -152,7 +152,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise DamagedError(f"{path} is missing or unreadable ({error}); `tokexp doctor` says what to do") from error
+        why = (error.strerror or "unreadable") if isinstance(error, OSError) else "it is not JSON"
+        raise DamagedError(f"{path} is missing or unreadable ({why}); `tokexp doctor` says what to do") from error
     if not isinstance(found, dict):
         raise DamagedError(f"{path} does not hold a mapping; `tokexp doctor` says what to do")
     return found

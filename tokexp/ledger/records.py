@@ -71,6 +71,7 @@ class Ledger:
         self.workspace = workspace
         self.problems: list[str] = []
         self._checked = False
+        self._memory: sqlite3.Connection | None = None
 
     def ingest(self) -> int:
         """Read what is new in all event files and return the number of new events.
@@ -83,7 +84,16 @@ class Ledger:
             except sqlite3.DatabaseError as error:
                 self._refuse_temporary(error)
                 self._say(f"the ledger is damaged ({error}); rebuilt from the event files")
-                return database.replace(self.workspace)
+                return _replaced(self.workspace)
+
+    def refresh(self) -> None:
+        """Read what is new if that can be written down; else go on with what is known, and say so in `problems`."""
+        if not self.workspace.root.exists():
+            return
+        try:
+            self.ingest()
+        except InputError as error:
+            self.problems.append(f"the ledger may be behind: {error}")
 
     def attempts(self, key: str | None = None) -> list[AttemptRecord]:
         """Return the attempts at a stage, or all, in the order in which they were started."""
@@ -151,7 +161,14 @@ class Ledger:
             with closing(database.connect(self.workspace.ledger_file)) as connection:
                 return connection.execute(text, values).fetchall()
 
-        return self._repairing(ask)
+        if self._memory is None:
+            try:
+                return self._repairing(ask)
+            except InputError as error:
+                # The events are the truth: what cannot be read from the file, or be written to it, is read from them.
+                self.problems.append(str(error))
+                self._memory = database.in_memory(self.workspace)
+        return self._memory.execute(text, values).fetchall()
 
     def _repairing(self, ask: Callable[[], Result]) -> Result:
         try:
@@ -164,10 +181,7 @@ class Ledger:
 
     def _refuse_temporary(self, error: sqlite3.DatabaseError) -> None:
         if _is_temporary(error):
-            raise InputError(
-                f"the ledger {self.workspace.ledger_file} cannot be used now ({error}); nothing is lost: try again "
-                "when the disk has space and the file is writable"
-            ) from error
+            raise _unusable(self.workspace, error) from error
 
     def _say(self, problem: str) -> None:
         self.problems.append(problem)
@@ -205,7 +219,21 @@ _JSON_COLUMNS = [
 def rebuild(workspace: Workspace) -> int:
     """Make the ledger anew from the event files, replacing what is there, and return the number of events."""
     with file_lock(_lock_of(workspace.create())):
+        return _replaced(workspace)
+
+
+def _replaced(workspace: Workspace) -> int:
+    try:
         return database.replace(workspace)
+    except (sqlite3.DatabaseError, OSError) as error:
+        raise _unusable(workspace, error) from error
+
+
+def _unusable(workspace: Workspace, error: Exception) -> InputError:
+    return InputError(
+        f"the ledger {workspace.ledger_file} cannot be used now ({error}); nothing is lost: try again "
+        "when the disk has space and the file is writable"
+    )
 
 
 def _lock_of(workspace: Workspace) -> Path:

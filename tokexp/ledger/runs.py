@@ -31,7 +31,7 @@ class RunRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    ref: str = Field("", description="Handle: the name and eight digits of the spec's hash; filled in if not given.")
+    ref: str = Field("", description="Handle: the name and eight digits; from the spec's hash if not given.")
     name: str = Field(description="The experiment's name.")
     spec_hash: str = Field(min_length=8, description="Hash of the resolved spec, in hex.")
     created: float = Field(default_factory=time.time, description="Unix seconds.")
@@ -59,9 +59,9 @@ class RunRecord(BaseModel):
         return {node.key: node for node in self.nodes}[key]
 
 
-def run_ref(name: str, spec_hash: str) -> str:
-    """Return the handle of a run."""
-    return f"{name}-{spec_hash[:8]}"
+def run_ref(name: str, identity: str) -> str:
+    """Return the handle of a run; `identity` is a hash in hex."""
+    return f"{name}-{identity[:8]}"
 
 
 def save_run(workspace: Workspace, record: RunRecord) -> Path:
@@ -113,6 +113,9 @@ def _by_file(records: list[RunRecord], ref: str) -> list[RunRecord]:
 
 
 def _not_found(workspace: Workspace, records: list[RunRecord], ref: str) -> str:
+    unreadable = read_runs(workspace)[1]
+    if not records and unreadable:
+        return f"no run {ref!r} can be read: {unreadable[0]}"
     if not records:
         return f"no run {ref!r}: the workspace {workspace.root} has no runs; start one by `tokexp run SPEC`"
     words = {word: record.ref for record in reversed(records) for word in (record.name, record.ref)}

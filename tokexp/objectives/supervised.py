@@ -3,6 +3,8 @@
 Also what fine-tuning trains (SeiT++ supplement C): with weights of a pre-training, and layer decay over its groups.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +19,9 @@ class Classifier(Objective):
 
     Metrics: accuracy, against the class of the largest target.
     """
+
+    table_layer: Literal["first", "last"] = "first"
+    """The layer group of an own token table: that of the stem, or, as in SeiT++'s release, that of the head."""
 
     def __init__(self, spec: Supervised, context: ObjectiveContext) -> None:
         """Take the recipe and what it trains; the head is new, with first weights N(0, head_std)."""
@@ -46,13 +51,11 @@ class Classifier(Objective):
         return {"backbone.class_token", "backbone.positions"}
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """Return stem, positions, class token and token table; each block; final norm and head.
-
-        SeiT++'s release leaves its token table in the last group, where it learns at the head's full rate; as the
-        first layer of the network it belongs to the first group, and stands there here.
-        """
+        """Return stem, positions and class token; each block; final norm and head; the token table by `table_layer`."""
         first, *blocks, last = self.backbone.layer_groups()
-        return [[*self.token_input.parameters(), *first], *blocks, [*last, *self.head.parameters()]]
+        groups = [first, *blocks, [*last, *self.head.parameters()]]
+        groups[0 if self.table_layer == "first" else -1] += self.token_input.parameters()
+        return groups
 
 
 def build(spec: Supervised, context: ObjectiveContext) -> Classifier:

@@ -33,6 +33,12 @@ class _Line:
     since: float = 0.0
     seconds: float | None = None
 
+    def enter(self, state: NodeState, note: str) -> None:
+        """Take a new state; what an earlier attempt told is over when another is queued."""
+        self.state, self.note = state, note
+        if state == "queued":
+            self.progress, self.values = {}, {}
+
     def details(self) -> str:
         """Return what is known of the work that goes on, in words."""
         if self.state not in ("running", "elsewhere"):
@@ -40,7 +46,7 @@ class _Line:
         parts = []
         done, total, rate = (self.progress.get(name) for name in ("done", "total", "rate"))
         if done is not None and total:
-            parts.append(f"{100 * done / total:3.0f} %  {done:,} of {total:,} {self.progress.get('unit', '')}")
+            parts.append(f"{100 * done / total:.0f} %  {done:,} of {total:,} {self.progress.get('unit', '')}")
             if rate:
                 parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s")
                 parts.append(f"{span((total - done) / rate)} left")
@@ -80,8 +86,7 @@ class LiveTree:
 
     def state(self, node: StageNode, state: NodeState, note: str = "") -> None:
         """Show a stage's new state."""
-        line = self._lines[node.key]
-        line.state, line.note = state, note
+        self._lines[node.key].enter(state, note)
 
     def event(self, node: StageNode, event: Event) -> None:
         """Show what an attempt tells."""
@@ -133,7 +138,7 @@ class PlainLines:
     def state(self, node: StageNode, state: NodeState, note: str = "") -> None:
         """Say a stage's new state."""
         line = self._lines[node.key]
-        line.state, line.note = state, note
+        line.enter(state, note)
         if state not in ("to do", "queued"):
             details = line.details()
             self.say(f"{node.name} {node.key[:6]}: {state}" + (f" ({details})" if details else ""))

@@ -86,7 +86,7 @@ def _found(workspace: Workspace, node: RunNode) -> dict[str, Any]:
 
 def _stages(workspace: Workspace, record: RunRecord) -> list[dict[str, Any]]:
     ledger = Ledger(workspace)
-    ledger.ingest()
+    ledger.refresh()
     states = ledger.stage_states(node.key for node in record.nodes)
     seconds: dict[str, float] = {}
     for attempt in ledger.attempts():

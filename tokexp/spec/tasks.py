@@ -22,10 +22,12 @@ class Classify(Spec):
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {"train": _FINETUNE},
-        "released": {"train": {**_FINETUNE, "lr_scale": "sqrt_8", "schedule": {"min_lr": 1e-6}}},
+        "released": {
+            "table_layer": "last", "train": {**_FINETUNE, "lr_scale": "sqrt_8", "schedule": {"min_lr": 1e-6}},
+        },
         "scratch": SUPERVISED_PRESETS["paper"],
         "scratch_released": SUPERVISED_PRESETS["released"],
-    }
+    }  # fmt: skip
     kind: Literal["classify"]
     preset: Literal["paper", "released", "scratch", "scratch_released"] = Field(
         "paper", description="paper, released: MTM's fine-tuning; scratch, scratch_released: SeiT's training."
@@ -36,6 +38,9 @@ class Classify(Spec):
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="Share of the target spread over all classes.")
     drop_path: float = Field(0.1, ge=0, lt=1, description="Stochastic depth of the last block, rising linearly.")
     head_std: float = Field(2e-5, ge=0, description="Deviation of the classifier's first weights.")
+    table_layer: Literal["first", "last"] = Field(
+        "first", description="Where layer decay counts the model's own token table: with the stem, or with the head."
+    )
     train: TrainSpec = Field(TrainSpec(), description="The training phase.")
 
 

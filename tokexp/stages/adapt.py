@@ -12,16 +12,18 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from tokexp.augment.adapt_networks import AdaptNetworks
+from tokexp.augment.crops import centre_crop
 from tokexp.augment.geometry import apply, draw
 from tokexp.data.base import Batch
 from tokexp.engine.batches import PixelFeed
 from tokexp.engine.loop import Phase, fit
 from tokexp.engine.randomness import key_of
 from tokexp.objectives.base import Objective, StepOutput
-from tokexp.spec.augment import Geometry
+from tokexp.spec.augment import AdaptSpec, Geometry
 from tokexp.spec.stages import AdaptStage
 from tokexp.stages.assembly import codebook_of, describe_model, image_source, load_tokenizer, open_store, save_weights
 from tokexp.stages.base import Stage, StageContext, StageResult
+from tokexp.storage.budget import keep_order
 from tokexp.tokenizers.base import Codebook, Tokenizer
 
 _MEASURED = 512
@@ -31,12 +33,11 @@ class AdaptObjective(Objective):
     """Cross-entropy of g's logits on the indices of the augmented pixels."""
 
     def __init__(
-        self, networks: AdaptNetworks, tokenizer: Tokenizer, codebook: Codebook, table: Tensor, geometry: Geometry,
-        grid: tuple[int, int],
-    ) -> None:  # fmt: skip
+        self, networks: AdaptNetworks, tokenizer: Tokenizer, codebook: Codebook, table: Tensor, geometry: Geometry
+    ) -> None:
         """Take the networks to train; `table` maps the tokenizer's indices to the stored codes."""
         super().__init__()
-        self.networks, self.geometry, self.grid = networks, geometry, grid
+        self.networks, self.geometry = networks, geometry
         # Not submodules: they are neither trained nor part of a checkpoint.
         self._frozen = (tokenizer, codebook, table)
 
@@ -48,20 +49,18 @@ class AdaptObjective(Objective):
         return indices
 
     def predict(self, images: Tensor, geometry: Geometry, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return g's logits (B, h*w, K) and the target indices (B, h*w) for one draw of the geometry."""
+        """Return g's logits (B, h*w, K) and the target indices (B, h*w) for one draw of the geometry.
+
+        Both sides are changed at the full size of the picture; the middle that the model's grid covers is compared.
+        """
         codebook = self._frozen[1]
         drawn = draw(geometry, len(images), generator)
         changed = apply(images, drawn, (images.shape[2], images.shape[3])).clamp(0, 1)
-        targets = _centre(self.tokens(changed), self.grid)
-        space = self.networks.to_space(codebook.lookup(self.tokens(images)))
+        targets = centre_crop(self.tokens(changed), self.networks.model_grid)
+        # Geometry needs more than the 8 bits that bfloat16 has for a position.
+        space = self.networks.to_space(codebook.lookup(self.tokens(images))).float()
         space = apply(space, drawn, (space.shape[2], space.shape[3]))
-        upscale = space.shape[2] // (images.shape[2] // self._pixels_per_token())
-        space = _centre(space, (self.grid[0] * upscale, self.grid[1] * upscale))
-        return self.networks.to_logits(space), targets.flatten(1)
-
-    def _pixels_per_token(self) -> int:
-        tokenizer = self._frozen[0]
-        return tokenizer.info.image_shape[1] // tokenizer.info.grid[0]
+        return self.networks.to_logits(centre_crop(space, self.networks.space_size)), targets.flatten(1)
 
     def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
         """Return the loss on one batch of pixels, and the share of indices that were met."""
@@ -91,14 +90,21 @@ class AdaptTraining(Stage):
         grid = store.grid if self.payload.grid is None else (self.payload.grid, self.payload.grid)
         torch.manual_seed(key_of(spec.seed, "adapt/init"))
         networks = AdaptNetworks(spec, codebook, store.grid, grid)
-        objective = AdaptObjective(networks, tokenizer, codebook, table.to(context.device), spec.geometry, grid)
-        kept = json.loads((context.input("tokens") / "kept.json").read_text())["train"][: spec.images]
-        feed = PixelFeed(source, "train", context.device, kept)
+        objective = AdaptObjective(networks, tokenizer, codebook, table.to(context.device), spec.geometry)
+        kept = np.array(json.loads((context.input("tokens") / "kept.json").read_text())["train"])
+        feed = PixelFeed(source, "train", context.device, _chosen(kept, source.labels("train"), spec))
         phase = Phase("adapt", spec.train, spec.seed, context.device, context.scratch, context.report, context.stop)
         result = fit(objective, feed, lambda batch, _: batch, phase)
         save_weights(networks.state_dict(), context.output / "adapt.safetensors")
         metrics = result.metrics | {"recovery": _recovery(objective, feed, context.device)}
         return StageResult(metrics, describe_model(networks))
+
+
+def _chosen(kept: np.ndarray, labels: np.ndarray, spec: AdaptSpec) -> list[int]:
+    """Return at most `spec.images` of the kept positions, balanced over the classes: sources are in class order."""
+    order = keep_order(labels[kept], spec.seed)
+    positions: list[int] = np.sort(kept[order[: spec.images]]).tolist()
+    return positions
 
 
 def _recovery(objective: AdaptObjective, feed: PixelFeed, device: torch.device) -> float:
@@ -109,12 +115,6 @@ def _recovery(objective: AdaptObjective, feed: PixelFeed, device: torch.device) 
     with torch.inference_mode():
         logits, targets = objective.predict(images, still, torch.Generator(device=device).manual_seed(0))
     return float((logits.argmax(-1) == targets).float().mean())
-
-
-def _centre(values: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the central part of the last two axes."""
-    top, left = (values.shape[-2] - size[0]) // 2, (values.shape[-1] - size[1]) // 2
-    return values[..., top : top + size[0], left : left + size[1]]
 
 
 def build(payload: AdaptStage) -> AdaptTraining:

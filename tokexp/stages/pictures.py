@@ -94,7 +94,7 @@ def _columns(source: PictureSource) -> Iterator[tuple[str, Tensor]]:
         assert batch.indices is not None
         yield "tokens", _decoded(tokenizer, codebook, codebook.lookup(batch.indices))
         for step in _leaves(source.steps):
-            changed = Policy((step,), context)(batch, generator(0, "pictures"))
+            changed = Policy((step,), context)(batch, generator(3, "pictures"))
             assert changed.values is not None
             yield str(getattr(step, "kind", "?")).replace("token_", ""), _decoded(tokenizer, codebook, changed.values)
 

@@ -68,7 +68,7 @@ class Tokenise(Stage):
         positions = np.sort(order[:kept]).tolist()
         _note_kept(context.output, positions)
         raw = int(np.prod(data.image_shape()))
-        return _result(accounting, writer, len(labels), raw)
+        return _result(accounting, writer, len(source.labels("train")), raw)
 
     def _encode(
         self, tokenizer: Tokenizer, source: ImageSource, split: str, positions: np.ndarray, context: StageContext

@@ -70,13 +70,17 @@ class Container:
         data = self._data[section.offset : section.offset + section.length]
         if number not in self._checked:
             if _digest(data.data) != section.digest:
-                raise DamagedError(f"{self.path} is damaged (section {number}): restore it, or make it again")
+                raise DamagedError(f"{self.path} is damaged ({_part(number)}): restore it, or make it again")
             self._checked.add(number)
         return data
 
     def forget(self) -> None:
         """Check every section once more when it is read next."""
         self._checked.clear()
+
+
+def _part(number: int) -> str:
+    return ("its labels", "its codebook")[number] if number < 2 else f"its tokens, block {number - 2}"
 
 
 def write_container(path: Path, header: bytes, sections: Iterable[bytes], count: int) -> list[int]:

@@ -22,6 +22,7 @@ class Classification(DownstreamTask):
         self.objective = implementation("objectives", "supervised")(
             supervised, ObjectiveContext(context.backbone, context.token_input, context.num_classes)
         )
+        self.objective.table_layer = spec.table_layer
 
     def train_with(self, trainer: Trainer) -> dict[str, float]:
         """Train all weights with the task's recipe."""

@@ -16,6 +16,8 @@ _INK = "#010203"
 
 _FONT = "'DejaVu Sans'"
 _COLUMNS = 3
+_NO_METADATA: Any = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+"""Matplotlib's own block of metadata names addresses, which a self-contained page has no use for."""
 
 Curve = list[tuple[int, float]]
 
@@ -23,7 +25,7 @@ Curve = list[tuple[int, float]]
 def loss_curves(workspace: Workspace, record: RunRecord) -> dict[str, dict[str, Curve]]:
     """Return stage name to line name (`seed 0`) to (step, loss), for the stages that reported a loss."""
     ledger = Ledger(workspace)
-    ledger.ingest()
+    ledger.refresh()
     found: dict[str, dict[str, Curve]] = {}
     for node in record.nodes:
         metrics = ledger.metrics(node.key)
@@ -62,7 +64,7 @@ def draw(curves: Mapping[str, Mapping[str, Curve]]) -> str:
             axis.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         figure.tight_layout()
         target = io.StringIO()
-        figure.savefig(target, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(target, format="svg", transparent=True, metadata=_NO_METADATA)
         plt.close(figure)
     text = target.getvalue()
     return text[text.index("<svg") :].replace(_INK, "currentColor").replace(_FONT, "system-ui")

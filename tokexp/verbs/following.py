@@ -1,5 +1,6 @@
 """The verbs that look at runs while they go on and afterwards: status, logs, cancel."""
 
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -15,25 +16,35 @@ from tokexp.launch.base import LOG_FILE
 from tokexp.launch.controller import request_run_stop
 from tokexp.ledger.events import Event
 from tokexp.ledger.records import AttemptRecord, Ledger
-from tokexp.ledger.runs import RunNode, RunRecord, list_runs, load_run
+from tokexp.ledger.runs import RunNode, RunRecord, list_runs, load_run, read_runs
 from tokexp.ledger.workspace import Workspace, resolve_workspace
 from tokexp.report.quantities import span
 from tokexp.verbs.printing import console, print_json, say
 
 _FOLLOW_SECONDS = 0.3
+_BETWEEN_SECONDS = 20.0
+"""Silence after which a run with stages to do is taken for dead; a worker needs seconds before its first word."""
+_STOPPED_SECONDS = 3.0
+"""The same where a stage failed or was stopped, which a controller tries again at once if at all."""
+_EVENT_WORDS = {
+    "resumed": "resumed at step",
+    "checkpoint": "checkpoint at step",
+    "stopped": "stopped:",
+    "failed": "failed:",
+}
 _SETTLED = frozenset({"done", "failed", "damaged"})
 
 
 def status(ref: str | None, workspace: str | Path | None, json: bool) -> int:
     """Print all runs with their counts, or the stages of one run with attempts, progress and problems."""
     found = resolve_workspace(workspace)
-    records = list_runs(found) if ref is None else [load_run(found, ref)]
     ledger = Ledger(found)
-    if found.root.exists():
-        ledger.ingest()
     if ref is None:
-        return _all_runs(records, ledger, json)
-    record = records[0]
+        records, unreadable = read_runs(found)
+        ledger.refresh()
+        return _all_runs(records, ledger, unreadable, json)
+    record = load_run(found, ref)
+    ledger.refresh()
     rows = _stage_rows(record, ledger)
     problems = [*ledger.problems, *ledger.trouble()]
     if json:
@@ -57,11 +68,12 @@ def logs(ref: str, workspace: str | Path | None, follow: bool, json: bool) -> in
     found = resolve_workspace(workspace)
     nodes = _nodes_of(found, ref)
     if json:
-        print_json({"ref": ref, "attempts": [_attempt_json(found, node) for node in nodes]})
+        print_json({"ref": _full_ref(found, ref), "attempts": [_attempt_json(found, node) for node in nodes]})
         return 0
     readers: dict[Path, _LogReader] = {}
+    active = -math.inf
     while True:
-        over = follow and _over(found, nodes)  # Looked at first, so that what came just before the end is printed.
+        patience = _patience(found, nodes) if follow else 0.0  # Looked at first: what came before the end is printed.
         lines: list[tuple[float, str]] = []
         for node in nodes:
             for folder in attempts_of(found, node.key)[-1:]:
@@ -70,7 +82,9 @@ def logs(ref: str, workspace: str | Path | None, follow: bool, json: bool) -> in
         for _, line in sorted(lines, key=lambda item: item[0]):
             sys.stdout.write(line + "\n")
         sys.stdout.flush()
-        if not follow or over:
+        now = time.monotonic()
+        active = now if lines or patience is None else active
+        if patience is not None and now - active >= patience:
             return 0
         time.sleep(_FOLLOW_SECONDS)
 
@@ -84,12 +98,17 @@ def cancel(ref: str, workspace: str | Path | None, json: bool) -> int:
     if run is not None:
         request_run_stop(found, run.ref)
     if json:
-        print_json({"ref": ref, "stopped": stopped})
+        print_json({"ref": _full_ref(found, ref), "stopped": stopped})
     elif stopped:
         say(f"asked {len(stopped)} running attempts to save and stop: {', '.join(stopped)}")
     else:
         say("nothing of it is running")
     return 0
+
+
+def _full_ref(workspace: Workspace, ref: str) -> str:
+    run = _run_of(workspace, ref)
+    return ref if run is None else run.ref
 
 
 def _run_of(workspace: Workspace, ref: str) -> RunRecord | None:
@@ -113,7 +132,7 @@ def _nodes_of(workspace: Workspace, ref: str) -> list[RunNode]:
     return known[:1] or [RunNode(key=key, kind="", name=key[:10])]
 
 
-def _all_runs(records: list[RunRecord], ledger: Ledger, json: bool) -> int:
+def _all_runs(records: list[RunRecord], ledger: Ledger, unreadable: list[str], json: bool) -> int:
     states = ledger.stage_states(node.key for record in records for node in record.nodes)
     rows = []
     for record in records:
@@ -121,15 +140,19 @@ def _all_runs(records: list[RunRecord], ledger: Ledger, json: bool) -> int:
         for node in record.nodes:
             counts[states[node.key]] = counts.get(states[node.key], 0) + 1
         rows.append({"ref": record.ref, "name": record.name, "created": record.created, "states": counts})
+    problems = [*unreadable, *ledger.problems]
     if json:
-        print_json({"runs": rows})
+        print_json({"runs": rows, "problems": problems})
         return 0
     table = Table.grid(padding=(0, 3))
     for row, record in zip(rows, records, strict=True):
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.created))
         words = ", ".join(f"{count} {'to do' if state == 'planned' else state}" for state, count in _counts(row))
         table.add_row(record.ref, when, words)
-    console().print(table if rows else "no runs yet; `tokexp run SPEC` starts one")
+    if rows or not unreadable:
+        console().print(table if rows else "no runs yet; `tokexp run SPEC` starts one")
+    for problem in problems:
+        say(f"problem: {problem}")
     return 0
 
 
@@ -178,11 +201,14 @@ def _note(state: str, attempt: AttemptRecord | None) -> str:
     return attempt.message or attempt.cause or ""
 
 
-def _over(workspace: Workspace, nodes: list[RunNode]) -> bool:
-    states = Ledger(workspace).stage_states(node.key for node in nodes)
-    return all(state != "running" for state in states.values()) and any(
-        state in _SETTLED | {"stopped", "lost"} for state in states.values()
-    )
+def _patience(workspace: Workspace, nodes: list[RunNode]) -> float | None:
+    """Return for how many seconds of silence the end of a run is waited for; None while there is more to come."""
+    states = set(Ledger(workspace).stage_states(node.key for node in nodes).values())
+    if "running" in states or states == {"planned"}:
+        return None
+    if states <= _SETTLED:
+        return 0.0
+    return _STOPPED_SECONDS if states & {"failed", "stopped"} else _BETWEEN_SECONDS
 
 
 def _attempt_json(workspace: Workspace, node: RunNode) -> dict[str, Any]:
@@ -230,5 +256,7 @@ def _event_text(event: Event) -> str:
         return f"{event['done']} of {event['total']} {event['unit']}"
     if kind == "started":
         return f"started on {event['host']} (process {event['pid']}): {event['label']}"
-    known = {"resumed": "step", "checkpoint": "step", "stopped": "reason", "failed": "message", "done": "seconds"}
-    return f"{kind} {event.get(known.get(kind, ''), '')}".rstrip()
+    if kind == "done":
+        return f"done in {span(event['seconds'])}"
+    known = {"resumed": "step", "checkpoint": "step", "stopped": "reason", "failed": "message"}
+    return f"{_EVENT_WORDS.get(kind, kind)} {event.get(known.get(kind, ''), '')}".rstrip()

@@ -33,6 +33,8 @@ def gc(workspace: str | Path | None, dry_run: bool, json: bool) -> int:
 def doctor(workspace: str | Path | None, rebuild: bool, json: bool) -> int:
     """Check a workspace, after rebuilding its ledger if asked. Returns 1 if an error was found, else 0."""
     found = resolve_workspace(workspace)
+    if rebuild and not found.root.is_dir():
+        raise InputError(f"there is no workspace {found.root}, so that there is nothing to rebuild")
     events = rebuild_ledger(found) if rebuild else None
     findings = examine(found)
     failed = any(finding.severity == "error" for finding in findings)
@@ -103,7 +105,7 @@ def store_verify(path: str | Path, json: bool) -> int:
     if json:
         _print_json({"path": str(path), "sound": not problem, "problem": problem or None})
     else:
-        _say(f"{path}: {problem or 'sound'}")
+        _say(problem or f"{path}: sound")
     return int(bool(problem))
 
 
@@ -116,17 +118,20 @@ def _open_store(path: str | Path) -> Any:
 
 
 def _show_findings(findings: list[Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from tokexp.verbs.printing import console
 
     if not findings:
         return
-    table = Table("", "about", "what", "what to do", box=None, pad_edge=False)
+    table = Table("", box=None, pad_edge=False)
+    for title in ("about", "what", "what to do"):
+        table.add_column(title, overflow="fold")
     colours = {"error": "red", "warning": "yellow", "info": "dim"}
     for finding in findings:
         mark = f"[{colours[finding.severity]}]{finding.severity}[/]"
         table.add_row(mark, *(text.replace("[", r"\[") for text in (finding.about, finding.message, finding.advice)))
-    Console().print(table)
+    console().print(table)
 
 
 def _show_facts(facts: Mapping[str, Any], indent: str = "") -> None:
@@ -135,7 +140,7 @@ def _show_facts(facts: Mapping[str, Any], indent: str = "") -> None:
             _say(f"{indent}{name}")
             _show_facts(value, indent + "  ")
         else:
-            _say(f"{indent}{name:24} {value}")
+            _say(f"{indent}{name:24} {f'{value:.2f}' if isinstance(value, float) else value}")
 
 
 def _size(count: float) -> str:

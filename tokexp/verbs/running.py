@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tokexp.data.listing import image_counts
+from tokexp.errors import DamagedError, DataError
 from tokexp.launch.base import Launcher
 from tokexp.launch.controller import RunOutcome, run_plan
 from tokexp.launch.display import Display
@@ -40,7 +41,11 @@ def plan(file: str | Path, overrides: Sequence[str], workspace: str | Path | Non
     """Print the stages that an experiment needs: what is done, and what the rest will take. Writes nothing."""
     found = resolve_workspace(workspace)
     experiment = read_experiment(file, overrides).experiment
-    planned = build_plan(experiment, strict=False)
+    try:
+        planned = build_plan(experiment)
+    except DataError as error:
+        say(f"{error}; this plan goes on without the data, whose stages get other keys once it is there")
+        planned = build_plan(experiment, strict=False)
     ledger = Ledger(found)
     states = {key: SHOWN_STATES.get(state, state) for key, state in ledger.stage_states(planned.keys()).items()}
     estimates = estimate_plan(planned, image_counts(experiment.data, strict=False), ledger.durations)
@@ -90,9 +95,9 @@ def retry(ref: str, workspace: str | Path | None, json: bool) -> int:
     found = resolve_workspace(workspace)
     record = load_run(found, ref)
     experiment, planned = plan_of(record)
-    if planned.spec_hash != record.spec_hash:
-        say(f"{record.ref} was planned by another version of tokexp: it becomes a new run")
     fresh = run_record(planned, experiment, file=record.spec_file, text=record.spec_text, sources=record.sources)
+    if fresh.ref != record.ref:
+        say(f"since {record.ref} was planned, its data or tokexp itself has changed: it becomes {fresh.ref}")
     return _carry_out(planned, experiment, fresh, found, "local", None, json)
 
 
@@ -184,7 +189,10 @@ def _plan_table(planned: Plan, states: dict[str, str], estimates: dict[str, Esti
 
 
 def _done_note(node: StageNode, workspace: Workspace) -> str:
-    metrics = read_result(workspace.output(node.kind, node.key)).get("metrics", {})
+    try:
+        metrics = read_result(workspace.output(node.kind, node.key)).get("metrics", {})
+    except DamagedError:
+        return "damaged: it is computed again when it is next run"
     if node.kind == "tokens" and "bytes_per_image" in metrics:
         return f"{metrics['bytes_per_image']:.1f} bytes/image"
     shown = [name for name in ("psnr", "recovery", "top1", "loss") if name in metrics][:1]

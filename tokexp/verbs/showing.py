@@ -123,7 +123,11 @@ def report(ref: str, workspace: str | Path | None, output: str | Path | None, js
     target = Path(output) if output is not None else Path(f"{record.ref}.html")
     if target.is_dir():
         target = target / f"{record.ref}.html"
-    write_atomic(target, _report_text(found, record, target.suffix.lower()).encode())
+    content = _report_text(found, record, target.suffix.lower()).encode()
+    try:
+        write_atomic(target, content)
+    except OSError as error:
+        raise InputError(f"cannot write {target}: {error.strerror or error}; name another file by --output") from error
     if json:
         print_json({"ref": record.ref, "file": str(target.absolute())})
     else:
@@ -138,7 +142,7 @@ def _report_text(workspace: Workspace, record: RunRecord, ending: str) -> str:
         return report_html(workspace, record)
     writers = {".csv": as_csv, ".md": as_markdown}
     if ending not in writers:
-        raise InputError(f"a report is written as .html, .csv or .md, not as {ending or 'a file without an ending'!r}")
+        raise InputError(f"a report is written as .html, .csv or .md, not as {ending or 'a file without an ending'}")
     return writers[ending](result(workspace, record))
 
 
