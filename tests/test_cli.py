@@ -112,7 +112,7 @@ def test_a_full_disk_is_said_without_a_traceback(
 ) -> None:
     _verb_raises(monkeypatch, OSError(28, "No space left on device", "out.json"))
     assert cli._run(["list"]) == 1
-    assert capsys.readouterr().err == "out.json: No space left on device\n"
+    assert capsys.readouterr().err == "out.json: No space left on device; free some space and try again\n"
 
 
 def test_a_reader_that_leaves_early_causes_no_message() -> None:
@@ -193,10 +193,11 @@ def test_output_that_cannot_be_written_ends_with_a_sentence() -> None:
 def test_a_terminal_that_knows_ascii_alone_shows_a_table(tmp_path: Path) -> None:
     workspace = workspace_at(tmp_path / "w")
     run_all(workspace, record := recorded_run(workspace))
-    code = f"import sys; sys.argv = ['tokexp', 'report', {record.ref!r}, '--workspace', {str(workspace.root)!r}, "
-    code += f"'--output', {str(tmp_path / 'r\u00e4.csv')!r}]; from tokexp.cli import main; main()"
+    table = tmp_path / "r\u00e4.csv"
+    code = "from tokexp.cli import main; main()"
+    given = ["report", record.ref, "--workspace", str(workspace.root), "--output", str(table)]
     ended = subprocess.run(
-        [sys.executable, "-X", "utf8=0", "-c", code], capture_output=True, text=True, check=False,
+        [sys.executable, "-c", code, *given], capture_output=True, text=True, check=False,
         env={"PYTHONIOENCODING": "ascii", "PATH": ""},
     )  # fmt: skip
     assert (ended.returncode, "Traceback" in ended.stderr) == (0, False), ended.stderr

@@ -1,6 +1,7 @@
 """The loop against plain training, interruption, and several processes."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from torch.nn.functional import cross_entropy
 
 from tokexp.data.base import Batch
 from tokexp.engine.batches import Feed
+from tokexp.engine.checkpoint import newest_checkpoint
 from tokexp.engine.loop import Phase, batch_size, fit
 from tokexp.engine.randomness import permutation
 from tokexp.engine.reporting import Silent, Stopped
+from tokexp.errors import InputError
 from tokexp.objectives.base import Objective, StepOutput
 from tokexp.spec.train import TrainSpec
 
@@ -140,6 +143,43 @@ def test_a_loss_that_is_not_finite_ends_the_phase(tmp_path: Path) -> None:
 def test_a_set_smaller_than_a_batch_is_used_in_whole_micro_batches() -> None:
     assert batch_size(spec(accumulate=2), 1000) == 16
     assert batch_size(spec(batch_size=256, accumulate=2), 61) == 56
+
+
+def test_fewer_images_than_micro_batches_are_refused() -> None:
+    with pytest.raises(InputError, match="accumulate"):
+        batch_size(spec(batch_size=16, accumulate=4), 3)
+
+
+@pytest.mark.parametrize("images", [5, 6])
+def test_every_micro_batch_of_a_tiny_set_gets_images(tmp_path: Path, images: int) -> None:
+    class Few(Points):
+        def __init__(self) -> None:
+            super().__init__()
+            self.num_images = images
+
+    fit(Linear(), Few(), plain, phase(tmp_path, spec(accumulate=4)))
+
+
+def test_compiling_changes_neither_results_nor_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    straight = trained(tmp_path / "a", spec())
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    compiled = trained(tmp_path / "b", spec(compile=True))
+    torch.testing.assert_close(straight.state_dict(), compiled.state_dict())
+    _, state = newest_checkpoint(tmp_path / "b", CPU) or (0, {})
+    assert list(state["objective"]) == ["layer.weight", "layer.bias"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_augmentations_are_computed_in_the_precision_of_the_phase(tmp_path: Path, precision: str) -> None:
+    seen = set()
+
+    def product(batch: Batch, generator: torch.Generator) -> Batch:
+        seen.add((torch.eye(2) @ torch.eye(2)).dtype)
+        return plain(batch, generator)
+
+    fitted = trained(tmp_path, spec(precision=precision), augment=product)
+    assert seen == {torch.bfloat16 if precision == "bf16" else torch.float32}
+    assert fitted.layer.weight.dtype == torch.float32
 
 
 def _train_in_group(rank: int, world: int, folder: str, port: int) -> None:

@@ -21,6 +21,17 @@ def test_noise_has_the_published_deviation(severity: int) -> None:
     assert change(images, list(range(8))).std() == pytest.approx(float(free.clamp(0, 1).std()), rel=0.02)
 
 
+def test_severities_are_those_of_imagenet_c() -> None:
+    assert NOISE_STD == (0.08, 0.12, 0.18, 0.26, 0.38)
+    assert BLUR_SIGMA == (1, 2, 3, 4, 6)
+
+
+def test_any_seed_that_a_spec_takes_gives_noise() -> None:
+    images = torch.full((1, 1, 4, 4), 0.5)
+    first, second = (build(spec(name="gaussian_noise", seed=seed), (1, 4, 4))(images, [0]) for seed in (2**62, 2**70))
+    assert not torch.equal(first, second)
+
+
 def test_an_images_noise_does_not_depend_on_its_neighbours() -> None:
     change = build(spec(name="gaussian_noise"), (1, 8, 8))
     images = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))

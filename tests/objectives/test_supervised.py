@@ -88,7 +88,16 @@ def test_layers_go_from_stem_and_token_table_through_the_blocks_to_norm_and_head
     assert sorted(name for group in groups for name in group) == sorted(names.values())
 
 
-def test_layer_decay_scales_learning_rates_as_the_release_does() -> None:
+def test_the_release_counts_the_token_table_with_the_head() -> None:
+    model = build(SPEC, context(vit_spec(depth=12), "learned"))
+    model.table_layer = "last"
+    first, *_, last = model.layer_groups()
+    table = set(model.token_input.parameters())
+    assert table and table <= set(last) and not table & set(first)
+    assert sum(map(len, model.layer_groups())) == len(list(model.parameters()))
+
+
+def test_layer_decay_scales_learning_rates_by_the_distance_to_the_head() -> None:
     model = build(SPEC, context(vit_spec(depth=12), "learned"))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     scales: dict[str, float] = {}

@@ -2,10 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.stages.running import SMALL, Bench, plan_of
 from tokexp.spec.augment import walk_steps
+from tokexp.stages.assembly import Inputs
+from tokexp.stages.downstream import build_task
 from tokexp.stages.pictures import PictureSource, augmentation_figure
+from tokexp.storage.store import TokenStore
+from tokexp.tokenizers.base import Codebook
 
 LONGER = {"finetune": {"kind": "classify", "train": {"steps": 150, "batch_size": 64, "lr": 2e-3}}}
 PLAIN = {"task": [{"kind": "token_rrc", "scale": [0.5, 1.0]}]}
@@ -20,6 +26,29 @@ def test_accuracies_follow_from_the_saved_predictions(bench: Bench) -> None:
     assert result.metrics["top5"] == pytest.approx((saved["best"] == saved["labels"][:, None]).any(1).mean())
     assert result.metrics["top1"] > 0.6
     assert ((saved["probabilities"] >= 0) & (saved["probabilities"] <= 1)).all()
+
+
+def test_the_test_reads_the_middle_of_the_stored_tokens_and_draws_nothing(bench: Bench) -> None:
+    fine = {"kind": "patch_kmeans", "patch_size": 1, "codebook_size": 16, "iterations": 5}
+    task = {"kind": "classify", "drop_path": 0.5, "train": {"steps": 5, "batch_size": 64, "warmup": 0.0}}
+    policy = [{"kind": "token_eda"}, {"kind": "token_rrc"}, {"kind": "emb_noise"}]
+    plan = plan_of(
+        tokenizer=fine, model={**SMALL["model"], "grid": 6}, tasks={"finetune": task}, objective=None,
+        augment={"task": policy}, evaluate={},
+    )  # fmt: skip
+    _, folder = bench.run_to(plan, "finetune/clean")
+    saved = np.load(folder / "predictions.npz", allow_pickle=False)
+    payload = plan.node(plan.seeds[0]["finetune/clean"]).payload
+    store = TokenStore.open(bench.run_to(plan, "tokens")[1] / "test.tokens")
+    codes = torch.from_numpy(np.array(store.codes))
+    inputs = Inputs(codes.shape[1], (8, 8), (6, 6), 10, Codebook(codes))
+    model, _ = build_task(payload.model, "codebook", payload.task, inputs)  # type: ignore[attr-defined]
+    model.load_state_dict(load_file(bench.run_to(plan, "finetune")[1] / "weights.safetensors"))
+    middle = codes[store.indices()[:, 1:7, 1:7].astype(np.int64)].permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        chances = model.eval().logits(middle).softmax(-1)
+    assert saved["probabilities"] == pytest.approx(chances.topk(5).values.numpy(), abs=1e-6)
+    assert (saved["best"][:, 0] == chances.argmax(-1).numpy()).mean() > 0.99
 
 
 def test_noise_on_pixels_costs_accuracy(bench: Bench) -> None:

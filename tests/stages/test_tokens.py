@@ -63,7 +63,9 @@ def test_test_tokens_use_stored_codes_only(bench: Bench) -> None:
 
 
 def test_a_fraction_is_balanced_over_classes_and_part_of_a_larger_one(bench: Bench) -> None:
-    small = kept(bench.run_to(plan_of(storage={"fraction": 0.1}), "tokens")[1])
+    result, folder = bench.run_to(plan_of(storage={"fraction": 0.1}), "tokens")
+    assert result.facts["source_images"] == 1257
+    small = kept(folder)
     large = kept(bench.run_to(plan_of(storage={"fraction": 0.3}), "tokens")[1])
     assert len(small) == 126
     assert set(small) < set(large)

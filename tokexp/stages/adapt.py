@@ -41,6 +41,7 @@ class AdaptObjective(Objective):
         # Not submodules: they are neither trained nor part of a checkpoint.
         self._frozen = (tokenizer, codebook, table)
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def tokens(self, images: Tensor) -> Tensor:
         """Return stored-code indices (B, rows, columns) of pixels."""
         tokenizer, _, table = self._frozen
