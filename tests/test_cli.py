@@ -209,3 +209,13 @@ def test_messages_of_wrong_options_are_plain(capsys: pytest.CaptureFixture[str],
     shown = capsys.readouterr().err
     assert "nowhere" in shown
     assert "Value error" not in shown
+
+
+def test_an_interrupt_before_the_work_began_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _verb_raises(monkeypatch, KeyboardInterrupt())
+    assert cli._run(["list", "--json"]) == 130
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == {"error": "interrupted", "problems": []}
+    assert shown.err == "interrupted\n"

@@ -15,13 +15,27 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from tokexp import __version__
 from tokexp.errors import SpecError, TokexpError
 
+
+class _InterruptedError(Exception):
+    """Ctrl-C, under a name that typer does not turn into an exit without a word."""
+
+
+class _Group(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise _InterruptedError from error
+
+
 app = typer.Typer(
     name="tokexp", help="Experiments in token-based, storage-efficient vision training: write, run, compare.",
-    no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    cls=_Group, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
 )  # fmt: skip
 store = typer.Typer(help="Look at a token store.", no_args_is_help=True)
 app.add_typer(store, name="store")
@@ -309,7 +323,7 @@ def _run(arguments: list[str]) -> int:
         error.message = error.message.replace("Value error, ", "")
         error.show()
         return _fail(error.format_message(), 2, arguments, shown=True)
-    except (KeyboardInterrupt, typer.Abort):
+    except (_InterruptedError, KeyboardInterrupt, typer.Abort):
         return _fail("interrupted", 130, arguments)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

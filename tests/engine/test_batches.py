@@ -6,7 +6,7 @@ import torch
 
 from tokexp.data.base import Batch, ImageSource, join
 from tokexp.engine import batches
-from tokexp.engine.batches import PartFeed, PixelFeed, TokenFeed
+from tokexp.engine.batches import PixelFeed, TokenFeed
 
 CPU = torch.device("cpu")
 
@@ -47,14 +47,6 @@ def test_pixels_are_the_same_resident_or_read(resident: int, monkeypatch: pytest
     assert batch.values is not None
     assert batch.values[:, 0, 0, 0].tolist() == pytest.approx([0.5, 0.9])
     assert batch.labels.tolist() == [1, 1]
-
-
-def test_a_part_of_a_feed_counts_its_own_positions() -> None:
-    part = PartFeed(PixelFeed(Images(), "train", CPU), torch.tensor([4, 8]))
-    values = part.batch(torch.tensor([1])).values
-    assert part.num_images == 2
-    assert values is not None
-    assert float(values[0, 0, 0, 0]) == pytest.approx(0.8)
 
 
 def test_joined_parts_keep_order_and_turn_soft_where_one_is() -> None:

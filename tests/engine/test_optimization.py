@@ -73,7 +73,7 @@ def test_warm_up_is_linear_and_the_cosine_follows_its_formula() -> None:
 
 
 def test_a_single_update_is_made_at_the_peak_and_nothing_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    train = spec(steps=1, batch_size=4, lr=0.5, warmup=0.0)
+    train = spec(epochs=1, batch_size=4, lr=0.5, warmup=0.0)
     optimizer = build_optimizer(Layered(), train)
     Schedule(optimizer, train, num_images=4).set(0)
     assert optimizer.param_groups[-1]["lr"] == 0.5

@@ -28,7 +28,7 @@ def test_severities_are_those_of_imagenet_c() -> None:
 
 def test_any_seed_that_a_spec_takes_gives_noise() -> None:
     images = torch.full((1, 1, 4, 4), 0.5)
-    first, second = (build(spec(name="gaussian_noise", seed=seed), (1, 4, 4))(images, [0]) for seed in (2**62, 2**70))
+    first, second = (build(spec(name="gaussian_noise", seed=seed), (1, 4, 4))(images, [0]) for seed in (1, 2**70))
     assert not torch.equal(first, second)
 
 

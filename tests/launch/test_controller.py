@@ -89,7 +89,7 @@ def test_a_second_run_does_no_work(workspace, inline):
 
 def test_the_run_is_recorded_before_anything_is_done(workspace, inline):
     seen = []
-    display = Notes(on=lambda *_: seen.append(load_run(workspace, "fake-01234567").name))
+    display = Notes(on=lambda *_: seen.append(load_run(workspace, "fake").name))
     run_plan(plan(node("a")), workspace, inline, display)
     assert set(seen) == {"fake"}
 
@@ -203,7 +203,9 @@ def test_a_cancelled_attempt_is_not_started_again(workspace):
 
 def test_a_cancelled_run_starts_nothing_more(workspace):
     nodes = [node(name, "steps=500 sleep=0.05") for name in "abc"]
-    display = Notes(on=lambda _, event: event["e"] == "checkpoint" and request_run_stop(workspace, "fake-01234567"))
+    display = Notes(
+        on=lambda _, event: event["e"] == "checkpoint" and request_run_stop(workspace, load_run(workspace, "fake").ref)
+    )
     with local(cpus=1) as launcher:
         outcome = run_plan(plan(*nodes), workspace, launcher, display)
     assert outcome.interrupted

@@ -93,7 +93,9 @@ def test_the_release_counts_the_token_table_with_the_head() -> None:
     model.table_layer = "last"
     first, *_, last = model.layer_groups()
     table = set(model.token_input.parameters())
-    assert table and table <= set(last) and not table & set(first)
+    assert table
+    assert table <= set(last)
+    assert not table & set(first)
     assert sum(map(len, model.layer_groups())) == len(list(model.parameters()))
 
 

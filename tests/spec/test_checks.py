@@ -28,6 +28,11 @@ BAD = {
     "a fraction on pixels": (
         "data: {kind: digits}\nstorage: {fraction: 0.5}\n" + _PIXELS + _PROBE,
         "storage.fraction", "only stored tokens"),
+    "an average that nothing uses": (
+        "data: {kind: digits}\ntokenizer: {kind: vqvae, train: {ema: 0.9}}\n" + _PROBE, "tokenizer.train.ema", "nowhere"),
+    "channel statistics of another number of channels": (
+        "data: {kind: digits}\n" + _PIXELS.replace("pixels,", "pixels, pixel_norm: imagenet,") + _PROBE,
+        "model.pixel_norm", "3 channels"),
     "a token grid on pixels": (
         "data: {kind: digits}\nmodel: {kind: vit, input: pixels, grid: 4, stem: {kind: patchify, patch_size: 4}}\n"
         + _PROBE, "model.grid", "reads pixels"),

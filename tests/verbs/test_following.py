@@ -1,12 +1,13 @@
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.recorded import key_of, recorded_run, run_all, workspace_at
 from tokexp.errors import DamagedError, InputError
-from tokexp.ledger import records
+from tokexp.ledger import database, records
 from tokexp.ledger.runs import load_run
 from tokexp.ledger.workspace import Workspace
 from tokexp.verbs import following, showing
@@ -117,3 +118,16 @@ def test_a_report_that_cannot_be_written_names_the_file(workspace, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot write .*file/r\.csv: .*--output"):
         showing.report(record.ref, workspace.root, tmp_path / "file" / "r.csv", json=False)
+
+
+def test_a_full_disk_while_the_ledger_is_written_is_not_taken_for_damage():
+    def fill(connection: sqlite3.Connection) -> None:
+        with database.transaction(connection):
+            connection.execute("ROLLBACK")  # as SQLite does by itself
+            raise sqlite3.OperationalError("database or disk is full")
+
+    with (
+        closing(sqlite3.connect(":memory:", isolation_level=None)) as memory,
+        pytest.raises(sqlite3.OperationalError, match="disk is full"),
+    ):
+        fill(memory)

@@ -201,3 +201,12 @@ def test_why_refuses_to_compare_a_stage_with_an_experiment(spec, root, capsys):
     key = answer(capsys)["stages"][0]["key"]
     with pytest.raises(InputError, match="two keys, two files or two runs"):
         running.why(key, str(spec), root, False)
+
+
+def test_a_plan_says_that_the_data_is_not_here(tmp_path, capsys):
+    file = tmp_path / "absent.yaml"
+    file.write_text(SPEC.replace("{kind: digits}", "{kind: image_folder, root: nowhere, image_size: 16}"))
+    assert running.plan(file, [], tmp_path / "w", json=True) == 0
+    shown = capsys.readouterr()
+    assert "'nowhere' does not exist" in shown.err
+    assert [stage["kind"] for stage in json.loads(shown.out)["stages"]][:2] == ["tokenizer", "tokens"]

@@ -6,13 +6,15 @@ CutMix's share of the area after the box was clipped. Nothing here waits for the
 Sources: Zhang et al. 2018 (Mixup), Yun et al. 2019 (CutMix), SeiT (both on embedding maps).
 """
 
+from abc import abstractmethod
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from tokexp.augment.base import uniform
+from tokexp.augment.base import Augmentation, AugmentContext, embedded, uniform
 from tokexp.data.base import Batch
+from tokexp.spec import augment as spec
 
 
 def beta(alpha: float, generator: torch.Generator) -> Tensor:
@@ -53,3 +55,23 @@ def blend(batch: Batch, weights: Tensor) -> Batch:
     targets = batch.soft_targets()
     share = weights.double().mean().to(targets.dtype)
     return replace(batch.with_values(mixed), targets=torch.lerp(targets.flip(0), targets, share))
+
+
+class PairMixing(Augmentation):
+    """Blends a batch with its reverse, with the step's probability; what the weights are is a subclass's."""
+
+    def __init__(self, step: spec.Mixup | spec.TokenCutmix, context: AugmentContext) -> None:
+        """Take alpha and the probability."""
+        self.step = step
+        self.context = context
+
+    @abstractmethod
+    def weights(self, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """Draw the weights (H, W) of a map with its partner."""
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Return values of the same shape and soft targets."""
+        batch = embedded(batch, self.context)
+        assert batch.values is not None
+        height, width = batch.values.shape[-2:]
+        return blend(batch, sometimes(self.weights((height, width), generator), self.step.prob, generator))

@@ -1,28 +1,19 @@
 """Token-CutMix: CutMix on the embedding map (SeiT section 3.3): one box per batch, partners by reversal."""
 
 import torch
+from torch import Tensor
 
-from tokexp.augment.base import Augmentation, AugmentContext, embedded
-from tokexp.augment.mixing import blend, cutmix_weights, sometimes
-from tokexp.data.base import Batch
+from tokexp.augment.base import AugmentContext
+from tokexp.augment.mixing import PairMixing, cutmix_weights
 from tokexp.spec import augment as spec
 
 
-class TokenCutmix(Augmentation):
+class TokenCutmix(PairMixing):
     """Replaces a box of every map by its partner's, and mixes the targets by area."""
 
-    def __init__(self, step: spec.TokenCutmix, context: AugmentContext) -> None:
-        """Take alpha and the probability."""
-        self.step = step
-        self.context = context
-
-    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Return values of the same shape and soft targets."""
-        batch = embedded(batch, self.context)
-        assert batch.values is not None
-        height, width = batch.values.shape[-2:]
-        weights = cutmix_weights((height, width), self.step.alpha, generator)
-        return blend(batch, sometimes(weights, self.step.prob, generator))
+    def weights(self, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+        """Return 0 inside a random box and 1 outside."""
+        return cutmix_weights(size, self.step.alpha, generator)
 
 
 def build(step: spec.TokenCutmix, context: AugmentContext) -> TokenCutmix:

@@ -41,6 +41,23 @@ class ImageSource(ABC):
         return ("train", "test")
 
 
+class DividedSource(ImageSource):
+    """A source that holds the labels of all its images, and the positions of every split among them."""
+
+    _labels: np.ndarray
+    _positions: dict[str, np.ndarray]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits that exist."""
+        return tuple(self._positions)
+
+    def labels(self, split: str) -> np.ndarray:
+        """Return the int64 labels (N,) of a split."""
+        labels: np.ndarray = self._labels[self._positions[split]]
+        return labels
+
+
 @dataclass(frozen=True)
 class Batch:
     """What a training step works on. Exactly one of `indices`, `values` is the current content.

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from tokexp.data.base import ImageSource
+from tokexp.data.base import DividedSource
 from tokexp.data.splits import divide
 from tokexp.spec.data import DigitsData
 
 
-class Digits(ImageSource):
+class Digits(DividedSource):
     """All digits in memory. Sample ids are `digits/0000` to `digits/1796`, by place in scikit-learn's file."""
 
     def __init__(self, spec: DigitsData) -> None:
@@ -35,16 +35,6 @@ class Digits(ImageSource):
     def classes(self) -> tuple[str, ...]:
         """Names of the classes: the digits."""
         return tuple(str(digit) for digit in range(10))
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Names of the splits that exist."""
-        return tuple(self._positions)
-
-    def labels(self, split: str) -> np.ndarray:
-        """Return the int64 labels (N,) of a split."""
-        labels: np.ndarray = self._labels[self._positions[split]]
-        return labels
 
     def sample_ids(self, split: str) -> list[str]:
         """Return one name per image."""

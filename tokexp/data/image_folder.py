@@ -20,7 +20,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from tokexp.data.base import ImageSource
+from tokexp.data.base import DividedSource
 from tokexp.data.decoding import decode
 from tokexp.data.layouts import ImageFile, Layout, find_layout
 from tokexp.data.splits import divide
@@ -34,7 +34,7 @@ _MOST_THREADS = 4
 _CHUNK = 4096
 
 
-class ImageFolder(ImageSource):
+class ImageFolder(DividedSource):
     """Images decoded when they are asked for. Sample ids are paths below the folder that holds the splits.
 
     skipped: paths of the images that cannot be read, with `corrupt: skip`; every image is then decoded once to find
@@ -62,16 +62,6 @@ class ImageFolder(ImageSource):
     def classes(self) -> tuple[str, ...]:
         """Names of the classes: the folders of the training split."""
         return self._classes
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Names of the splits that exist."""
-        return tuple(self._positions)
-
-    def labels(self, split: str) -> np.ndarray:
-        """Return the int64 labels (N,) of a split."""
-        labels: np.ndarray = self._labels[self._positions[split]]
-        return labels
 
     def sample_ids(self, split: str) -> list[str]:
         """Return one path per image."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tokexp.data.base import ImageSource
+from tokexp.data.base import DividedSource
 from tokexp.data.decoding import fit, to_channels
 from tokexp.data.splits import divide
 from tokexp.data.torchvision_sets import SETS, TEST_FRACTION, Arguments, missing_message
@@ -21,7 +21,7 @@ from tokexp.spec.data import TorchvisionData
 from tokexp.torchvision_ops import ensure_torchvision
 
 
-class TorchvisionImages(ImageSource):
+class TorchvisionImages(DividedSource):
     """A set of torchvision. Sample ids are the set, the part and the place in it: `CIFAR10/train/00042`."""
 
     def __init__(self, spec: TorchvisionData) -> None:
@@ -48,16 +48,6 @@ class TorchvisionImages(ImageSource):
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, as torchvision gives them; numbers where it gives none."""
         return self._classes
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Names of the splits that exist."""
-        return tuple(self._positions)
-
-    def labels(self, split: str) -> np.ndarray:
-        """Return the int64 labels (N,) of a split."""
-        labels: np.ndarray = self._labels[self._positions[split]]
-        return labels
 
     def sample_ids(self, split: str) -> list[str]:
         """Return one name per image."""

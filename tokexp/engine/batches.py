@@ -84,16 +84,3 @@ class PixelFeed(Feed):
             wanted = self._positions[positions.cpu().numpy()].tolist()
             values = self._source.read(self._split, wanted).to(self._device)
         return Batch(self._labels.index_select(0, positions), self.num_classes, values=values)
-
-
-class PartFeed(Feed):
-    """Some samples of another feed, for splits cut from the training set."""
-
-    def __init__(self, whole: Feed, positions: Tensor) -> None:
-        """Take the positions (n,) int64 in the whole feed."""
-        self._whole, self._positions = whole, positions.cpu()
-        self.num_images, self.num_classes = len(positions), whole.num_classes
-
-    def batch(self, positions: Tensor) -> Batch:
-        """Return the batch of the whole feed."""
-        return self._whole.batch(self._positions[positions.cpu()])

@@ -87,13 +87,13 @@ class Ledger:
                 return _replaced(self.workspace)
 
     def refresh(self) -> None:
-        """Read what is new if that can be written down; else go on with what is known, and say so in `problems`."""
+        """Read what is new, in memory alone if it cannot be written down; `problems` says so then."""
         if not self.workspace.root.exists():
             return
         try:
             self.ingest()
         except InputError as error:
-            self.problems.append(f"the ledger may be behind: {error}")
+            self._leave_file(error)
 
     def attempts(self, key: str | None = None) -> list[AttemptRecord]:
         """Return the attempts at a stage, or all, in the order in which they were started."""
@@ -165,10 +165,14 @@ class Ledger:
             try:
                 return self._repairing(ask)
             except InputError as error:
-                # The events are the truth: what cannot be read from the file, or be written to it, is read from them.
-                self.problems.append(str(error))
-                self._memory = database.in_memory(self.workspace)
+                self._leave_file(error)
+        assert self._memory is not None
         return self._memory.execute(text, values).fetchall()
+
+    def _leave_file(self, error: InputError) -> None:
+        # The events are the truth: what cannot be read from the file, or be written to it, is read from them.
+        self.problems.append(f"read from the events, past the ledger: {error}")
+        self._memory = database.in_memory(self.workspace)
 
     def _repairing(self, ask: Callable[[], Result]) -> Result:
         try:

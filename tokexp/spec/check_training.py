@@ -111,9 +111,12 @@ def _mixes(step: Spec) -> bool:
 
 
 def check_batches(spec: Experiment) -> Iterator[Finding]:
-    """Yield batch sizes that a policy cannot cut into halves."""
+    """Yield batch sizes that a policy cannot cut into halves, and averages of weights that nothing would use."""
     for path, train, stage in training_phases(spec):
         if stage not in ("pretrain", "downstream"):
+            if train.ema is not None:
+                ema = (*path, "ema")
+                yield Finding(ema, f"{train.ema} given, but averaged weights of this phase are used nowhere", (ema,))
             continue
         phase = "pretrain" if stage == "pretrain" else "task"
         multiple = parts_needed(getattr(spec.augment, phase))

@@ -20,7 +20,6 @@ from tokexp.models.pixel_input import PixelInput
 from tokexp.models.token_input import Embedding, TokenInput
 from tokexp.registry import implementation
 from tokexp.spec.augment import AdaptSpec
-from tokexp.spec.base import Spec
 from tokexp.spec.data import DataSpec, SeitReleaseData
 from tokexp.spec.models import VitSpec
 from tokexp.spec.tokenizers import TokenizerSpec
@@ -138,14 +137,6 @@ def build_token_input(inputs: Inputs, how: Embedding, dropout: float = 0.0) -> n
 def describe_model(module: nn.Module) -> dict[str, int]:
     """Return the number of trainable parameters, for the record."""
     return {"parameters": sum(p.numel() for p in module.parameters() if p.requires_grad)}
-
-
-def payload_of(context: StageContext, kind: type[Spec]) -> Any:
-    """Return the job's payload as the class that this stage works with. Raises TypeError for another stage's."""
-    payload = context.job.payload
-    if not isinstance(payload, kind):
-        raise TypeError(f"a payload of {kind.__name__} is needed, not {type(payload).__name__}")
-    return payload
 
 
 _ENCODER = ("backbone.", "token_input.")
