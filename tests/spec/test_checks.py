@@ -29,7 +29,8 @@ BAD = {
         "data: {kind: digits}\nstorage: {fraction: 0.5}\n" + _PIXELS + _PROBE,
         "storage.fraction", "only stored tokens"),
     "an average that nothing uses": (
-        "data: {kind: digits}\ntokenizer: {kind: vqvae, train: {ema: 0.9}}\n" + _PROBE, "tokenizer.train.ema", "nowhere"),
+        "data: {kind: digits}\ntokenizer: {kind: vqvae, train: {ema: 0.9}}\n" + _PROBE,
+        "tokenizer.train.ema", "nowhere"),
     "channel statistics of another number of channels": (
         "data: {kind: digits}\n" + _PIXELS.replace("pixels,", "pixels, pixel_norm: imagenet,") + _PROBE,
         "model.pixel_norm", "3 channels"),
