@@ -80,6 +80,13 @@ def test_a_single_update_is_made_at_the_peak_and_nothing_is_warned_of(caplog: py
     assert not caplog.records
 
 
+def test_without_a_prefix_the_warm_up_covers_the_first_part_of_the_cosine() -> None:
+    found = rates(spec(warmup=0.2, schedule={"warmup_prefix": False}))
+    expected = [step / 20 for step in range(20)]
+    expected += [0.5 * (1 + math.cos(math.pi * step / 100)) for step in range(20, 100)]
+    assert found == pytest.approx(expected)
+
+
 def test_linear_and_constant_schedules() -> None:
     assert rates(spec(schedule={"name": "linear"})) == pytest.approx([1 - step / 100 for step in range(100)])
     assert rates(spec(schedule={"name": "constant"})) == [1.0] * 100

@@ -82,10 +82,11 @@ class Schedule:
 
 def _scheduler(optimizer: optim.Optimizer, train: TrainSpec, total: int, warmup: int) -> Scheduler:
     shared = {
-        "warmup_t": warmup, "warmup_lr_init": train.schedule.warmup_lr, "warmup_prefix": True, "t_in_epochs": False,
+        "warmup_t": warmup, "warmup_lr_init": train.schedule.warmup_lr,
+        "warmup_prefix": train.schedule.warmup_prefix, "t_in_epochs": False,
     }  # fmt: skip
     # timm warns of a cosine of length 1; its only update comes at the peak, which a length of 2 gives as well.
-    length = max(2, total - warmup)
+    length = max(2, total - warmup * train.schedule.warmup_prefix)
     if train.schedule.name == "cosine":
         return CosineLRScheduler(optimizer, t_initial=length, lr_min=train.schedule.min_lr, **shared)
     if train.schedule.name == "linear":

@@ -344,7 +344,6 @@ def stage_job(node: StageNode, workspace: Workspace, name: str) -> StageJob:
         "device": node.resources.device,
         "threads": node.resources.cpus,
         "label": f"{name}/{node.name}: {node.label}",
-        "data_root": str(Path.cwd()),
     }
     return StageJob.model_validate(fields)
 

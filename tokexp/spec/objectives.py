@@ -18,9 +18,10 @@ _MTM_TRAIN = {
 }  # fmt: skip
 _SEIT_TRAIN = {"epochs": 300, "batch_size": 1024, "lr": 7.5e-4, "lr_scale": "linear_512", "weight_decay": 0.1,
                "warmup": "5 epochs"}  # fmt: skip
+_SEIT_SCHEDULE = {"min_lr": 1e-5, "warmup_lr": 1e-6, "unit": "epoch_lagged", "warmup_prefix": False}
 SUPERVISED_PRESETS: Mapping[str, Mapping[str, Any]] = {
     "paper": {"train": _SEIT_TRAIN},
-    "released": {"train": {**_SEIT_TRAIN, "schedule": {"min_lr": 1e-5, "warmup_lr": 1e-6, "unit": "epoch_lagged"}}},
+    "released": {"train": {**_SEIT_TRAIN, "schedule": _SEIT_SCHEDULE}},
 }
 """SeiT's recipe as printed (appendix, table B.1) and as its first release runs it."""
 

@@ -105,4 +105,3 @@ class StageJob(Spec):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="What to compute on.")
     threads: int = Field(2, ge=1, description="CPU threads.")
     label: str = Field("", description="For people: what and in which experiment.")
-    data_root: str | None = Field(None, description="Folder that relative data paths start from; neutral.")

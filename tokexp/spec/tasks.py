@@ -25,8 +25,8 @@ class Classify(Spec):
         "released": {
             "table_layer": "last", "train": {**_FINETUNE, "lr_scale": "sqrt_8", "schedule": {"min_lr": 1e-6}},
         },
-        "scratch": SUPERVISED_PRESETS["paper"],
-        "scratch_released": SUPERVISED_PRESETS["released"],
+        "scratch": {"head_std": 0.02, **SUPERVISED_PRESETS["paper"]},
+        "scratch_released": {"head_std": 0.02, **SUPERVISED_PRESETS["released"]},
     }  # fmt: skip
     kind: Literal["classify"]
     preset: Literal["paper", "released", "scratch", "scratch_released"] = Field(

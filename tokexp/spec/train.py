@@ -29,6 +29,9 @@ class ScheduleSpec(Spec):
     name: Literal["cosine", "linear", "constant"] = Field("cosine", description="Shape after the warm-up.")
     min_lr: float = Field(0.0, ge=0, description="Learning rate at the end, before layer decay.")
     warmup_lr: float = Field(0.0, ge=0, description="Learning rate at the first step of the warm-up.")
+    warmup_prefix: bool = Field(
+        True, description="Whether the shape begins after the warm-up; if not, the warm-up covers its first part."
+    )
     unit: Literal["step", "epoch", "epoch_lagged"] = Field(
         "step", description="When it moves. epoch_lagged (SeiT's release) keeps the first two epochs alike."
     )
