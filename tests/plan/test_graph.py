@@ -72,6 +72,16 @@ def test_a_task_from_scratch_does_not_wait_for_the_pretraining() -> None:
     assert "pretrain" not in found.node(by_name(found)["scratch"]).inputs
 
 
+def test_fine_tuning_an_own_table_keeps_the_pretrainings_dropout() -> None:
+    def dropout(**objective: Any) -> float:
+        found = plan(objective={**SPEC["objective"], **objective})
+        return float(found.node(by_name(found)["finetune"]).payload.input_dropout)  # type: ignore[attr-defined]
+
+    assert dropout(preset="released") == 0.1
+    assert dropout(preset="released", input_dropout=0.3) == 0.3
+    assert dropout(preset="paper") == 0.0
+
+
 def test_resources_and_names_do_not_change_keys() -> None:
     other = plan(name="other", resources={"default": {"cpus": 7}})
     assert by_name(other) == by_name(plan())

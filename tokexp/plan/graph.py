@@ -162,6 +162,10 @@ class _Builder:
             return "codebook"
         return str(getattr(self.experiment.objective, "input", "codebook"))
 
+    def _input_dropout(self, task: TaskSpec) -> float:
+        learned = self._embed(task) == "learned" and task.kind == "classify"
+        return float(getattr(self.experiment.objective, "input_dropout", 0.0)) if learned else 0.0
+
     def _downstream(
         self, seed: int, name: str, task: TaskSpec, shared: Mapping[str, str], named: Mapping[str, str]
     ) -> str:
@@ -170,7 +174,8 @@ class _Builder:
         payload = DownstreamStage.model_validate(
             {
                 "kind": "downstream", "data": spec.data if pixels else None, "model": spec.model,
-                "embed": self._embed(task), "policy": spec.augment.task if trains else (),
+                "embed": self._embed(task), "input_dropout": self._input_dropout(task),
+                "policy": spec.augment.task if trains else (),
                 "adapt": self._adapt_of("task") if trains else None, "task": task,
             }
         )  # fmt: skip

@@ -66,6 +66,7 @@ class DownstreamStage(Spec):
     data: DataSpec | None = Field(None, description="The images, for a model that reads pixels.")
     model: ModelSpec = Field(description="The backbone.")
     embed: Literal["codebook", "learned"] = Field(description="What embeds a token, as in the pre-training.")
+    input_dropout: float = Field(0.0, description="Dropout on rows of an own table, as in the pre-training.")
     policy: tuple[Step, ...] = Field(description="The augmentation.")
     adapt: AdaptSpec | None = Field(None, description="How TokenAdapt is rebuilt.")
     task: TaskSpec = Field(description="What is trained.")

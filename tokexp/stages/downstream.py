@@ -40,10 +40,12 @@ class Encoder(nn.Module):
         self.backbone, self.token_input = backbone, token_input
 
 
-def build_task(model: VitSpec, embed: Embedding, task: TaskSpec, inputs: Inputs) -> tuple[DownstreamTask, Encoder]:
+def build_task(
+    model: VitSpec, embed: Embedding, task: TaskSpec, inputs: Inputs, input_dropout: float = 0.0
+) -> tuple[DownstreamTask, Encoder]:
     """Return a task's model with random weights, and its encoder (the same modules)."""
     backbone = build_backbone(model, inputs, getattr(task, "drop_path", 0.0))
-    token_input = build_token_input(inputs, embed, dropout=0.0 if task.kind == "probe" else 0.1)
+    token_input = build_token_input(inputs, embed, input_dropout)
     context = TaskContext(backbone, token_input, inputs.num_classes)
     built: DownstreamTask = implementation("tasks", task.kind)(task, context)
     return built, Encoder(backbone, token_input)
@@ -92,7 +94,7 @@ class Downstream(Stage):
         payload = self.payload
         inputs = model_inputs(context, payload.model, payload.data)
         torch.manual_seed(key_of(context.job.seed or 0, "downstream/init"))
-        task, encoder = build_task(payload.model, payload.embed, payload.task, inputs)
+        task, encoder = build_task(payload.model, payload.embed, payload.task, inputs, payload.input_dropout)
         if "pretrain" in context.inputs:
             load_encoder(encoder, context.input("pretrain") / "weights.safetensors")
         task.to(context.device)
