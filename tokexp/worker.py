@@ -250,7 +250,9 @@ def _device(job: StageJob) -> torch.device:
     if job.device == "cpu" or not there:
         return torch.device("cpu")
     local = int(os.environ.get("LOCAL_RANK", "0"))
-    return torch.device("cuda", local % torch.cuda.device_count())
+    chosen = torch.device("cuda", local % torch.cuda.device_count())
+    torch.cuda.set_device(chosen)
+    return chosen
 
 
 def _checked_inputs(job: StageJob, workspace: Workspace) -> dict[str, Path]:
