@@ -132,3 +132,11 @@ def test_a_faulty_value_does_not_hide_an_impossible_combination_elsewhere(tmp_pa
 def test_a_long_value_is_shortened(tmp_path: Path) -> None:
     text = GOOD.replace("kind: digits", "kind: " + "x" * 5000)
     assert len(problems_of(tmp_path, text)[0].message) < 250
+
+
+def test_a_fault_in_a_list_does_not_hide_a_missing_part_of_its_neighbour(tmp_path: Path) -> None:
+    steps = "augment:\n  task:\n    - {kind: token_rcc}\n    - halves: [[{kind: mixup}]]\n"
+    body = "schema: 1\ndata: {kind: digits}\ntokenizer: {kind: patch_kmeans}\ntasks: {a: {kind: classify}}\n"
+    assert [problem.path for problem in problems_of(tmp_path, body + steps)] == [
+        "augment.task.0.kind", "augment.task.1.halves.1",
+    ]  # fmt: skip

@@ -25,6 +25,7 @@ class Review:
         self.problems: list[Problem] = []
         self.dropped: set[Path] = {path for found in faulty_paths(tree) for path in _removable(found)}
         self._removed: set[Path] = set(self.dropped)
+        self._causes: set[Path] = set(self.dropped)
 
     def run(self) -> Experiment | None:
         """Fill `problems`; return the experiment of what is sound, or None if that is not enough for one."""
@@ -35,6 +36,8 @@ class Review:
                 return Experiment.model_validate(to_plain(self.tree, frozenset(self._removed)))
             except ValidationError as error:
                 before = len(self._removed)
+                # What is left out in this round cannot have caused what the same look at the tree found.
+                self._causes = set(self.dropped)
                 for found in located(self.tree, error):
                     self._take(found)
                 if len(self._removed) == before:
@@ -57,6 +60,7 @@ class Review:
             meant = found.meant()
             if meant is not None:
                 self.dropped.add((*found.path[:-1], meant))
+                self._causes.add((*found.path[:-1], meant))
             return
         path = found.path[:-1] if found.type == "missing" else found.path
         for each in _removable(path):
@@ -65,7 +69,7 @@ class Review:
 
     def _is_consequence(self, found: Found) -> bool:
         if found.type == "missing":
-            return any(found.path[: len(path)] == path for path in self.dropped)
+            return any(found.path[: len(path)] == path for path in self._causes)
         if found.type == "too_short" and isinstance(found.given, list):  # pydantic leaves faulty members out
             return len(found.given) >= int(found.context["min_length"])
         inside = [path[len(found.path) :] for path in self.dropped if path[: len(found.path)] == found.path]
