@@ -70,7 +70,7 @@ def test_a_failed_write_leaves_the_old_checkpoint_and_nothing_beside(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tokexp.engine.checkpoint.os.fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         save(tmp_path, 2)
     assert newest_step(tmp_path) == 1

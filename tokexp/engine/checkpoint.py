@@ -5,12 +5,12 @@ A checkpoint is `step-NNNNNNNNN.pt` (tensors and plain values, read with weights
 """
 
 import json
-import os
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from tokexp.durable import file_digest, write_atomic, written_whole
 
 KEPT = 2
 """Checkpoints that stay: the newest, and one more in case it turns out damaged."""
@@ -18,11 +18,11 @@ KEPT = 2
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
     """Write a checkpoint and remove all but the newest two. Raises OSError if the disk does not take it."""
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"step-{step:09d}.pt"
-    _write_synced(target, lambda path: torch.save(state, path))
-    note = json.dumps({"step": step, "size": target.stat().st_size, "digest": _digest(target)})
-    _write_synced(target.with_suffix(".json"), lambda path: path.write_text(note) and None)
+    with written_whole(target) as beside:
+        torch.save(state, beside)
+    note = {"step": step, "size": target.stat().st_size, "digest": file_digest(target)}
+    write_atomic(target.with_suffix(".json"), json.dumps(note).encode())
     for old in sorted(folder.glob("step-*.json"))[:-KEPT]:
         old.unlink(missing_ok=True)
         old.with_suffix(".pt").unlink(missing_ok=True)
@@ -35,29 +35,10 @@ def newest_checkpoint(folder: Path, device: torch.device) -> tuple[int, dict[str
         target = note.with_suffix(".pt")
         try:
             said = json.loads(note.read_text())
-            good = target.stat().st_size == said["size"] and _digest(target) == said["digest"]
+            good = target.stat().st_size == said["size"] and file_digest(target) == said["digest"]
         except (OSError, ValueError, KeyError):
             continue
         if good:
             state: dict[str, Any] = torch.load(target, map_location=device, weights_only=True)
             return int(said["step"]), state
     return None
-
-
-def _digest(path: Path) -> str:
-    seen = blake2b(digest_size=20)
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            seen.update(chunk)
-    return seen.hexdigest()
-
-
-def _write_synced(target: Path, write: Any) -> None:
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        write(beside)
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -6,10 +6,10 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tokexp.durable import write_atomic
 from tokexp.errors import InputError
 from tokexp.launch.base import EVENTS_FILE, JOB_FILE, LOG_FILE, STOP_FILE
 from tokexp.ledger.claims import holder
-from tokexp.ledger.durable import write_atomic
 from tokexp.ledger.events import Event, read_events
 from tokexp.ledger.workspace import Workspace
 from tokexp.spec.stages import StageJob

@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
+from tokexp.durable import is_disk_full
 from tokexp.errors import DamagedError, InputError, TokexpError
 from tokexp.launch.recovery import Cause
-from tokexp.ledger.durable import is_disk_full
 
 _DISK_TEXT = re.compile(
     r"File too large|os error (27|28|122)\b|PytorchStreamWriter failed|inline_container\.cc|iostream error"

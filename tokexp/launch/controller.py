@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from tokexp.durable import folder_bytes
 from tokexp.errors import TokexpError
 from tokexp.launch.attempts import Tail, last_log_line, new_attempt
 from tokexp.launch.base import CLAIMED, FAILED, LOG_FILE, STOP_FILE, STOPPED, Ended, Handle, Launcher
@@ -23,7 +24,6 @@ from tokexp.launch.display import Display, NodeState, Quiet
 from tokexp.launch.recovery import Cause, RetryBudget
 from tokexp.launch.request import run_record
 from tokexp.ledger.claims import holder
-from tokexp.ledger.durable import folder_bytes
 from tokexp.ledger.outputs import complete, set_aside, verify
 from tokexp.ledger.records import Ledger
 from tokexp.ledger.runs import RunRecord, save_run

@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tokexp.durable import is_disk_full
 from tokexp.errors import StageError
-from tokexp.ledger.durable import is_disk_full
 from tokexp.ledger.locks import file_lock
 from tokexp.ledger.workspace import Workspace
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from tokexp.durable import folder_bytes
 from tokexp.errors import InputError
 from tokexp.ledger.claims import LEASE_S, claim_lock, holder
-from tokexp.ledger.durable import folder_bytes
 from tokexp.ledger.locks import file_lock
 from tokexp.ledger.outputs import is_done
 from tokexp.ledger.runs import read_runs

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tokexp.ledger.durable import sync_folder
+from tokexp.durable import sync_folder
 
 TYPES = frozenset({"started", "resumed", "progress", "metrics", "checkpoint", "done", "failed", "stopped"})
 """All event types."""

@@ -14,8 +14,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from tokexp.durable import file_digest, is_disk_full, sync_file, sync_folder, write_synced
 from tokexp.errors import DamagedError, StageError
-from tokexp.ledger.durable import file_digest, is_disk_full, sync_file, sync_folder, write_synced
 from tokexp.ledger.workspace import Workspace
 from tokexp.spec.stages import VERSIONS, StageJob
 

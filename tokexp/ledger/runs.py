@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from tokexp.durable import write_atomic
 from tokexp.errors import DamagedError, InputError
-from tokexp.ledger.durable import write_atomic
 from tokexp.ledger.workspace import Workspace
 
 

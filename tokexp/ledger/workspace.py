@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tokexp.durable import write_atomic
 from tokexp.errors import InputError
-from tokexp.ledger.durable import write_atomic
 
 LAYOUT = 1
 """Version of the layout; a workspace of a newer one is refused."""

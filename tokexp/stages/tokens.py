@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from tokexp.data.base import ImageSource
+from tokexp.durable import write_atomic
 from tokexp.engine.reporting import Stopped
 from tokexp.errors import DataError
 from tokexp.registry import implementation
@@ -185,11 +186,8 @@ def _saved_part(file: Path, shape: tuple[int, ...]) -> np.ndarray | None:
 
 def _save_part(file: Path, part: np.ndarray) -> None:
     """Write a digest and the tokens, visible only when complete."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     tokens = part.astype("<u2").tobytes()
-    beside = file.with_suffix(".tmp")
-    beside.write_bytes(blake2b(tokens, digest_size=20).digest() + tokens)
-    beside.replace(file)
+    write_atomic(file, blake2b(tokens, digest_size=20).digest() + tokens)
 
 
 def _note_kept(folder: Path, positions: list[int]) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
+from tokexp.durable import write_atomic
 from tokexp.errors import TokexpError
-from tokexp.ledger.durable import write_atomic
 from tokexp.ledger.locks import file_lock
 from tokexp.ledger.outputs import read_result
 from tokexp.ledger.runs import RunNode, RunRecord, list_runs, load_run

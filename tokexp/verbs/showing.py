@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tokexp.bench.base import BenchRow, bench_names, machine, run_bench
+from tokexp.durable import write_atomic
 from tokexp.errors import InputError, TokexpError
-from tokexp.ledger.durable import write_atomic
 from tokexp.ledger.runs import RunRecord, load_run
 from tokexp.ledger.workspace import Workspace, resolve_workspace
 from tokexp.report.results import result

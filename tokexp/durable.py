@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 
@@ -40,12 +41,17 @@ def write_synced(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write or replace a file so that a reader, at any moment and after any crash, sees the old or the new content."""
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yield a file beside `path` to write to; when the block ends it is made durable and takes the place of `path`.
+
+    A reader, at any moment and after any crash, sees the old or the new content. After an error, only the old.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
-        write_synced(beside, content)
+        yield beside
+        sync_file(beside)
         beside.replace(path)
     except OSError as error:
         # Writing tells no name, and the name of the file beside would mean nothing to anybody.
@@ -53,6 +59,12 @@ def write_atomic(path: Path, content: bytes) -> None:
     finally:
         beside.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write or replace a file so that it is seen whole or not at all; see `written_whole`."""
+    with written_whole(path) as beside:
+        beside.write_bytes(content)
 
 
 def file_digest(path: Path) -> str:
