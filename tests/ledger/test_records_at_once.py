@@ -7,7 +7,6 @@ from tests.ledger.recording import KEY, content, run_whole
 from tokexp.ledger.records import Ledger, rebuild
 from tokexp.ledger.workspace import Workspace
 
-
 WRITER = """
 import sys
 from pathlib import Path
