@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from tokexp.engine import checkpoint
 from tokexp.launch.attempts import Tail, attempts_of
 from tokexp.launch.base import JOB_FILE
 from tokexp.launch.controller import RunOutcome, run_plan
@@ -203,18 +203,18 @@ def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(plan, workspac
 
 
 def test_a_full_disk_fails_the_stage_and_a_later_run_goes_on(plan, workspace, undisturbed, monkeypatch):
-    saved = checkpoint.save_checkpoint.__globals__["_write_synced"]
+    save = torch.save
 
-    def limited(target: Path, write: Callable[[Path], object]) -> None:
-        """Let no file grow beyond 2 kB, as a disk that is full at that point."""
+    def limited(state: dict, target: Path) -> None:
+        """Let a checkpoint not grow beyond 2 kB, as a disk that is full at that point."""
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
         try:
-            saved(target, write)
+            save(state, target)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    monkeypatch.setattr(checkpoint, "_write_synced", limited)
+    monkeypatch.setattr(torch, "save", limited)
     outcome = run_plan(plan, workspace, InlineLauncher())
     [failure] = outcome.failures
     assert (failure.name, failure.cause) == ("pretrain", "disk")
