@@ -13,7 +13,7 @@ from tokexp.tokenizers.base import Codebook
 
 TOKEN_KINDS = ("token_rrc", "token_crop", "token_eda", "token_adapt")
 VALUE_KINDS = ("token_rrc", "token_crop", "emb_noise", "color_adapt", "token_cutmix", "mixup", "token_adapt")
-PIXEL_KINDS = ("pixel_rrc", "pixel_flip", "emb_noise", "color_adapt", "mixup")
+PIXEL_KINDS = ("pixel_rrc", "pixel_flip", "color_jitter", "emb_noise", "color_adapt", "mixup")
 MIXED = {"kind": "token_adapt", "preset": "released", "mixup": 0.8, "cutmix": 1.0}
 COMBINED = (
     {"one_of": [{"kind": "emb_noise"}, {"kind": "color_adapt"}], "per": "sample"},

@@ -6,9 +6,11 @@ from typing import get_args
 import pytest
 import torch
 
+from tests.contracts.test_stem_kinds import fields_of
 from tokexp.models.base import Backbone
 from tokexp.registry import implementation
-from tokexp.spec.models import ModelSpec, StemSpec
+from tokexp.spec.models import ModelSpec
+from tokexp.spec.stems import StemSpec
 
 STEMS = [member.model_fields["kind"].annotation.__args__[0] for member in get_args(get_args(StemSpec)[0])]
 MODELS = [member.model_fields["kind"].annotation.__args__[0] for member in get_args(ModelSpec) or (ModelSpec,)]
@@ -19,7 +21,7 @@ Build = Callable[..., Backbone]
 @pytest.fixture(params=[(model, stem) for model in MODELS for stem in STEMS], ids="/".join)
 def make(request: pytest.FixtureRequest) -> Build:
     kind, stem = request.param
-    stem_fields = {"kind": stem, **({"patch_size": 4} if stem == "patchify" else {})}
+    stem_fields = fields_of(stem, {})
     fields = {"kind": kind, "width": 16, "depth": 2, "heads": 2, "stem": stem_fields}
     spec = ModelSpec.model_validate(fields)
 

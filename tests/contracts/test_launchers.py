@@ -8,10 +8,10 @@ from tests.launch import fake_stages
 from tokexp import worker
 from tokexp.launch.attempts import Tail, new_attempt
 from tokexp.launch.base import CLAIMED, DONE, FAILED, STOPPED
-from tokexp.launch.controller import stage_job
 from tokexp.launch.inline import InlineLauncher
 from tokexp.launch.local import LocalLauncher
 from tokexp.launch.slots import Slots
+from tokexp.launch.work import stage_job
 from tokexp.ledger.claims import Claim
 from tokexp.ledger.outputs import is_done
 from tokexp.ledger.workspace import Workspace
@@ -118,7 +118,7 @@ class TestLocal(LauncherContract):
         assert tail.last["reason"] == "signal"
 
     def test_an_attempt_over_its_time_is_stopped_and_said_to_be(self, launcher, workspace):
-        node = fake_stages.node("a", "steps=500 sleep=0.05", resources=Resources(cpus=1, time="1 s"))
+        node = fake_stages.node("a", "steps=5000 sleep=0.05", resources=Resources(cpus=1, time="3 s"))
         handle = self.submit(launcher, workspace, node)
         [ended] = self.wait(launcher)
         assert ended.timed_out

@@ -1,5 +1,6 @@
 """What every objective holds: a finite scalar loss, gradients, draws from its generator alone, complete groups."""
 
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from pydantic import TypeAdapter
 
 from tests.objectives.building import context, token_batch, vit_spec
+from tokexp.data.base import Batch
 from tokexp.objectives.base import Objective
 from tokexp.registry import implementation
 from tokexp.spec.objectives import ObjectiveSpec
@@ -14,15 +16,31 @@ from tokexp.spec.objectives import ObjectiveSpec
 MEMBERS = {
     member.model_fields["kind"].annotation.__args__[0]: member for member in get_args(get_args(ObjectiveSpec)[0])
 }
+_MOMENTUM: dict[str, Any] = {"target": {"kind": "momentum", "decay": 0.9}}
+NEEDED: dict[str, dict[str, Any]] = {
+    "dtm": _MOMENTUM, "byol": {"hidden": 32, "features": 8},
+    "mae": {"decoder": {"width": 16, "depth": 1, "heads": 2}},
+}  # fmt: skip
+"""What some kinds need beside their preset, or to be small."""
+
+TERMS = {"mae": _MOMENTUM, "byol": {}}
+"""Objectives that take a morphing term, and what it needs."""
+
 CASES = [
-    (kind, preset) for kind, member in MEMBERS.items() for preset in get_args(member.model_fields["preset"].annotation)
-]
+    *(
+        (kind, preset, "")
+        for kind, member in MEMBERS.items()
+        for preset in get_args(member.model_fields["preset"].annotation)
+    ),
+    *((kind, "paper", "dtm") for kind in TERMS),
+]  # fmt: skip
 
 
 @pytest.fixture(params=CASES, ids="/".join)
 def objective(request: pytest.FixtureRequest) -> Any:
-    kind, preset = request.param
-    spec = TypeAdapter(ObjectiveSpec).validate_python({"kind": kind, "preset": preset})
+    kind, preset, term = request.param
+    fields = NEEDED.get(kind, {}) | ({"dtm": TERMS[kind]} if term else {})
+    spec = TypeAdapter(ObjectiveSpec).validate_python({"kind": kind, "preset": preset, **fields})
     torch.manual_seed(0)
     how = getattr(spec, "input", "codebook")
     positions = "sincos" if kind == "mtm" else "learned"
@@ -31,9 +49,17 @@ def objective(request: pytest.FixtureRequest) -> Any:
     return built
 
 
+def batch_of(objective: Any) -> Batch:
+    """Return embeddings of random tokens, and another view of them."""
+    _, batch = token_batch(objective)
+    assert batch.values is not None
+    noise = torch.randn(batch.values.shape, generator=torch.Generator().manual_seed(2))
+    return replace(batch, other_view=batch.values + 0.3 * noise)
+
+
 def loss_of(objective: Any, seed: int = 1) -> torch.Tensor:
     torch.manual_seed(8)
-    _, batch = token_batch(objective)
+    batch = batch_of(objective)
     loss: torch.Tensor = objective(batch, torch.Generator().manual_seed(seed)).loss
     return loss
 
@@ -47,7 +73,7 @@ def test_the_loss_is_one_finite_number_with_a_gradient(objective: Any) -> None:
 
 
 def test_metrics_are_finite_numbers_without_a_gradient(objective: Any) -> None:
-    _, batch = token_batch(objective)
+    batch = batch_of(objective)
     metrics = objective(batch, torch.Generator().manual_seed(0)).metrics
     assert metrics
     for name, value in metrics.items():
@@ -69,7 +95,7 @@ def test_equal_seeds_and_generators_give_equal_losses(objective: Any) -> None:
 
 
 def test_the_batch_is_left_as_it_was(objective: Any) -> None:
-    _, batch = token_batch(objective)
+    batch = batch_of(objective)
     before = batch.values.clone()  # type: ignore[union-attr]
     objective(batch, torch.Generator().manual_seed(0))
     assert torch.equal(batch.values, before)  # type: ignore[arg-type]

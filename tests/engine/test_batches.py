@@ -6,7 +6,7 @@ import torch
 
 from tokexp.data.base import Batch, ImageSource, join
 from tokexp.engine import batches
-from tokexp.engine.batches import PixelFeed, TokenFeed
+from tokexp.engine.batches import PartFeed, PixelFeed, TokenFeed
 
 CPU = torch.device("cpu")
 
@@ -55,3 +55,14 @@ def test_joined_parts_keep_order_and_turn_soft_where_one_is() -> None:
     both = join([hard, soft])
     assert both.soft_targets().tolist() == [[1, 0], [0, 1], [0.5, 0.5]]
     assert join([hard, hard]).targets is None
+
+
+def test_a_part_of_a_feed_numbers_its_samples_anew() -> None:
+    whole = PixelFeed(Images(), "train", CPU)
+    part = PartFeed(whole, torch.tensor([9, 2, 4]))
+    batch = part.batch(torch.tensor([2, 0]))
+    assert batch.values is not None
+    assert batch.values[:, 0, 0, 0].tolist() == pytest.approx([0.4, 0.9])
+    assert batch.labels.tolist() == [0, 1]
+    assert part.labels.tolist() == [1, 0, 0]
+    assert (part.num_images, part.num_classes) == (3, 2)

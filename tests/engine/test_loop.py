@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from tokexp.data.base import Batch
 from tokexp.engine.batches import Feed
 from tokexp.engine.checkpoint import newest_checkpoint
-from tokexp.engine.loop import Phase, batch_size, fit
+from tokexp.engine.loop import Phase, Watch, batch_size, fit
 from tokexp.engine.randomness import permutation
 from tokexp.engine.reporting import Silent, Stopped
 from tokexp.errors import InputError
@@ -182,6 +182,61 @@ def test_augmentations_are_computed_in_the_precision_of_the_phase(tmp_path: Path
     assert fitted.layer.weight.dtype == torch.float32
 
 
+class Looks:
+    """A look that records the mode and the weights it saw, and disturbs the global generator as a bad one would."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+        self.objective: Linear | None = None
+
+    def __call__(self) -> dict[str, float]:
+        assert self.objective is not None
+        assert not self.objective.training
+        self.seen.append(self.objective.layer.weight.detach().clone())
+        torch.rand(3)
+        return {"val_top1": float(self.seen[-1].sum())}
+
+
+def watched(folder: Path, every: int, report: Recorder, stop_at: int = 10**9) -> tuple[Linear, Looks, dict[str, float]]:
+    torch.manual_seed(0)
+    objective, looks, calls = Linear(0.5), Looks(), iter(range(100))
+    looks.objective = objective
+    train = spec(ema=0.9, clip_grad=0.5, accumulate=2)
+    watching = Phase("test", train, 3, CPU, folder, report, lambda: next(calls) >= stop_at - 1, Watch(every, looks))
+    result = fit(objective, Points(), noisy, watching)
+    return objective, looks, result.metrics
+
+
+@pytest.mark.parametrize(("every", "steps"), [(1, [4, 8, 12]), (2, [8, 12]), (50, [12])])
+def test_a_look_is_taken_every_so_many_epochs_and_at_the_end(tmp_path: Path, every: int, steps: list[int]) -> None:
+    report = Recorder()
+    objective, looks, metrics = watched(tmp_path, every, report)
+    assert [step for step, values in report.points if "val_top1" in values] == steps
+    assert torch.equal(looks.seen[-1], objective.layer.weight)
+    assert metrics["val_top1"] == float(looks.seen[-1].sum())
+    assert "loss" in metrics
+
+
+def test_looking_changes_no_weight(tmp_path: Path) -> None:
+    train = spec(ema=0.9, clip_grad=0.5, accumulate=2)
+    blind = trained(tmp_path / "blind", train, augment=noisy, dropout=0.5)
+    for every in (1, 3):
+        seeing, _, _ = watched(tmp_path / str(every), every, Recorder())
+        assert torch.equal(blind.layer.weight, seeing.layer.weight)
+
+
+@pytest.mark.parametrize("stop_at", [3, 4, 8, 11])
+def test_a_watched_run_that_was_stopped_sees_the_same_once(tmp_path: Path, stop_at: int) -> None:
+    whole, parts = Recorder(), Recorder()
+    straight, _, metrics = watched(tmp_path / "a", 1, whole)
+    with pytest.raises(Stopped):
+        watched(tmp_path / "b", 1, parts, stop_at)
+    resumed, _, again = watched(tmp_path / "b", 1, parts)
+    assert torch.equal(straight.layer.weight, resumed.layer.weight)
+    assert whole.points == parts.points
+    assert metrics == again
+
+
 def _train_in_group(rank: int, world: int, folder: str, port: int) -> None:
     import os
 
@@ -192,7 +247,11 @@ def _train_in_group(rank: int, world: int, folder: str, port: int) -> None:
     join_group(CPU)
     train = spec(accumulate=4, optimizer={"name": "sgd", "momentum": 0.0})
     report = Recorder()
-    objective = trained(Path(folder) / "shared", train, augment=noisy, report=report)
+    torch.manual_seed(0)
+    objective = Linear()
+    watch = Watch(1, lambda: {"val_top1": float(objective.layer.weight.detach().sum())})
+    shared = Path(folder) / "shared"
+    fit(objective, Points(), noisy, Phase("test", train, 3, CPU, shared, report, lambda: False, watch))
     if rank == 0:
         gradient = [p.grad for p in objective.parameters()]
         torch.save({"state": objective.state_dict(), "gradient": gradient, "points": report.points}, f"{folder}/out.pt")
@@ -208,9 +267,10 @@ def test_two_processes_give_the_loss_and_gradient_of_one(tmp_path: Path) -> None
     multiprocessing.spawn(_train_in_group, args=(2, str(tmp_path), port), nprocs=2)
     found = torch.load(tmp_path / "out.pt", weights_only=True)
     report = Recorder()
-    alone = trained(
-        tmp_path / "alone", spec(accumulate=4, optimizer={"name": "sgd", "momentum": 0.0}), augment=noisy, report=report
-    )
+    torch.manual_seed(0)
+    alone, train = Linear(), spec(accumulate=4, optimizer={"name": "sgd", "momentum": 0.0})
+    watch = Watch(1, lambda: {"val_top1": float(alone.layer.weight.detach().sum())})
+    fit(alone, Points(), noisy, Phase("test", train, 3, CPU, tmp_path / "alone", report, lambda: False, watch))
     torch.testing.assert_close(found["state"]["layer.weight"], alone.layer.weight)
     for theirs, own in zip(found["gradient"], alone.parameters(), strict=True):
         torch.testing.assert_close(theirs, own.grad)

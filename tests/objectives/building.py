@@ -3,16 +3,19 @@
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from tokexp.data.base import Batch
+from tokexp.models.pixel_input import PixelInput
 from tokexp.models.token_input import TokenInput
 from tokexp.models.vit import build as build_vit
 from tokexp.objectives.base import ObjectiveContext
 from tokexp.objectives.mtm import MaskedTokenModelling
 from tokexp.objectives.mtm import build as build_mtm
+from tokexp.registry import implementation
 from tokexp.spec.models import VitSpec
-from tokexp.spec.objectives import Mtm
+from tokexp.spec.objectives import Mtm, ObjectiveSpec
 from tokexp.tokenizers.base import Codebook
 
 CLASSES = 7
@@ -62,3 +65,28 @@ def token_batch(objective: Any, samples: int = 4, seed: int = 0) -> tuple[Tensor
     indices = torch.randint(len(codebook), (samples, rows, columns), generator=generator)
     labels = torch.randint(CLASSES, (samples,), generator=generator)
     return indices, Batch(labels, CLASSES, values=codebook.lookup(indices))
+
+
+def predictor(kind: str, pixels: bool = False, vit: VitSpec | None = None, codes: int = 13, **fields: Any) -> Any:
+    """Return an objective that predicts tokens, seeded, without stochastic depth.
+
+    Of tokens on a grid of 8 x 12 with patches of 2 x 2; or, on pixels of 8 x 12, of tokens that come beside them, one
+    for each patch of 2 x 2.
+    """
+    torch.manual_seed(3)
+    spec: Any = TypeAdapter(ObjectiveSpec).validate_python({"kind": kind, "drop_path": 0.0, **fields})
+    vit = vit or vit_spec()
+    if pixels:
+        backbone = build_vit(vit, 3, (8, 12))
+        made = ObjectiveContext(backbone, PixelInput("half"), CLASSES, target_codes=codes)
+    else:
+        made = context(vit, codes=torch.randn(codes, 6))
+    return implementation("objectives", kind)(spec, made)
+
+
+def pixel_batch(samples: int = 4, codes: int = 13, seed: int = 0) -> Batch:
+    """Return random pixels (B, 3, 8, 12) with tokens to predict (B, 4, 6)."""
+    generator = torch.Generator().manual_seed(seed)
+    beside = torch.randint(codes, (samples, 4, 6), generator=generator)
+    values = torch.rand(samples, 3, 8, 12, generator=generator)
+    return Batch(torch.zeros(samples, dtype=torch.int64), CLASSES, values=values, target_indices=beside)

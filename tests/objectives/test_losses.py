@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tokexp.objectives.losses import soft_cross_entropy, top_k_accuracy
+from tokexp.objectives.losses import chosen_cross_entropy, soft_cross_entropy, top_k_accuracy
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -35,3 +35,14 @@ def test_accuracy_counts_the_class_among_the_k_highest() -> None:
     assert top_k_accuracy(logits, classes).item() == pytest.approx(1 / 3)
     assert top_k_accuracy(logits, classes, 2).item() == pytest.approx(2 / 3)
     assert top_k_accuracy(logits, classes, 5).item() == 1.0
+
+
+def test_only_counted_cells_enter_the_chosen_loss_and_accuracy() -> None:
+    logits = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
+    classes, counted = logits.argmax(-1), torch.tensor([[True, False, True], [False, True, False]])
+    classes[0, 0] = (classes[0, 0] + 1) % 5
+    loss, accuracy = chosen_cross_entropy(logits, classes, counted)
+    expected = torch.nn.functional.cross_entropy(logits[counted], classes[counted])
+    torch.testing.assert_close(loss, expected)
+    assert accuracy.item() == pytest.approx(2 / 3)
+    assert chosen_cross_entropy(logits, classes, torch.zeros(2, 3).bool())[0].item() == 0.0

@@ -91,3 +91,20 @@ def test_the_small_spec_asks_for_every_kind_of_stage() -> None:
     kinds = {node.kind for node in plan_of().nodes}
     assert kinds == {"tokenizer", "tokens", "adapt", "pretrain", "downstream", "evaluate"}
     assert SMALL["objective"]["kind"] == "mtm"
+
+
+def test_measures_of_the_stem_are_reported_of_pixels_and_of_tokens(bench: Bench) -> None:
+    decoder = {"kind": "token_prop", "grid": 2, "size": 4, "rows": [8]}
+    evaluate = {
+        "alike": {"kind": "token_similarity"},
+        "back": {"kind": "reconstruction", "decoder": decoder, "train": {"epochs": 1}},
+    }
+    few = {"finetune": {"kind": "classify", "train": {"steps": 2, "batch_size": 64, "lr": 2e-3}}}
+    pixels = {**SMALL["model"], "input": "pixels", "stem": {"kind": "conv", "patch_size": 2}}
+    on_pixels = {"tokenizer": None, "storage": {}, "model": pixels, "augment": [], "objective": None}
+    for changes in ({"augment": PLAIN, "objective": None}, on_pixels):
+        plan = plan_of(tasks=few, evaluate=evaluate, **changes)
+        alike, _ = bench.run_to(plan, "finetune/alike")
+        back, _ = bench.run_to(plan, "finetune/back")
+        assert -1 <= alike.metrics["token_similarity"] <= 1
+        assert 0 < back.metrics["reconstruction_error"] < 4

@@ -1,13 +1,18 @@
 """The adapt, pretrain and downstream stages."""
 
+import shutil
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from tests.stages.running import SMALL, Bench, plan_of
-from tokexp.errors import DamagedError
+from tokexp.data.base import Batch
+from tokexp.engine.batches import PixelFeed, TokenFeed
+from tokexp.engine.reporting import Stopped
+from tokexp.errors import DamagedError, InputError
 from tokexp.stages.assembly import load_encoder
 from tokexp.stages.downstream import Encoder
 
@@ -96,6 +101,83 @@ def test_pixels_train_without_tokens(bench: Bench) -> None:
     plan = plan_of(model=model, tokenizer=None, storage={}, augment=augment, objective=None, tasks=longer)
     assert bench.run_to(plan, "finetune/clean")[0].metrics["top1"] > 0.5
     assert bench.run_to(plan, "finetune/noise")[0].metrics["top1"] > 0.12
+
+
+def looking(every: int = 1, **train: Any) -> Any:
+    task = {**tasks(**train)["finetune"], "validation": {"fraction": 0.25, "every": every}}
+    return plan_of(tasks={"finetune": task})
+
+
+def test_a_share_of_the_training_images_is_looked_at_and_never_trained_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained_on: set[int] = set()
+    looked_at: set[int] = set()
+
+    class Seen(TokenFeed):
+        def batch(self, positions: Tensor) -> Batch:
+            (trained_on if torch.is_grad_enabled() else looked_at).update(positions.tolist())
+            return super().batch(positions)
+
+    plan = looking(steps=60, batch_size=64)
+    bench.run_to(plan, "pretrain")
+    monkeypatch.setattr("tokexp.stages.assembly.TokenFeed", Seen)
+    result, _ = bench.run_to(plan, "finetune")
+    kept = 377
+    assert trained_on | looked_at == set(range(kept))
+    assert not trained_on & looked_at
+    assert len(looked_at) == pytest.approx(kept / 4, abs=5)
+    assert 0 < result.metrics["val_top1"] < 1
+    assert result.metrics["val_loss"] > 0
+    assert "accuracy" in result.metrics
+
+
+def test_how_often_one_looks_changes_no_weight(bench: Bench) -> None:
+    found = [bench.run_to(looking(every=every), "finetune") for every in (1, 7)]
+    one, two = (load_file(folder / "weights.safetensors") for _, folder in found)
+    assert found[0][1] != found[1][1]
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert found[0][0].metrics == found[1][0].metrics
+
+
+def test_a_stopped_task_goes_on_with_the_same_images_held_out(bench: Bench) -> None:
+    straight, whole = bench.run_to(looking(batch_size=16), "finetune")
+    before = load_file(whole / "weights.safetensors")
+    plan = looking(batch_size=16)
+    node = plan.node(plan.seeds[0]["finetune"])
+    bench.results.pop(node.key)
+    shutil.rmtree(bench.root / "work" / node.key)
+    calls = iter(range(100))
+    with pytest.raises(Stopped):
+        bench.run(node, stop=lambda: next(calls) >= 6)
+    assert bench.run(node).metrics == straight.metrics
+    after = load_file(whole / "weights.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_share_that_leaves_nothing_to_train_on_is_refused(bench: Bench) -> None:
+    task = {**tasks()["finetune"], "init": "scratch", "validation": {"fraction": 0.999}}
+    with pytest.raises(InputError, match=r"validation\.fraction 0\.999"):
+        bench.run_to(plan_of(tasks={"finetune": task}), "finetune")
+
+
+def test_adapt_is_trained_on_as_many_images_as_asked_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = []
+
+    class Counted(PixelFeed):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            counts.append(self.num_images)
+
+    monkeypatch.setattr("tokexp.stages.adapt.PixelFeed", Counted)
+    keys = set()
+    for images in (None, 20):
+        adapt = {**SMALL["augment"]["adapt"], "images": images, "train": {"steps": 2, "batch_size": 16}}
+        plan = plan_of(augment={**SMALL["augment"], "adapt": adapt})
+        bench.run_to(plan, "adapt")
+        keys.add(plan.seeds[0]["adapt"])
+    assert counts == [377, 20]
+    assert len(keys) == 2
 
 
 def test_weights_of_another_model_are_refused_by_name(bench: Bench) -> None:

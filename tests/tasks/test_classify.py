@@ -11,7 +11,7 @@ from tokexp.models.token_input import TokenInput
 from tokexp.models.vit import build as build_vit
 from tokexp.objectives.base import Objective
 from tokexp.spec.models import VitSpec
-from tokexp.spec.tasks import Classify
+from tokexp.spec.tasks import Classify, Validation
 from tokexp.spec.train import TrainSpec
 from tokexp.tasks.base import TaskContext
 from tokexp.tasks.classify import Classification, build
@@ -29,15 +29,15 @@ def task(**fields: Any) -> Classification:
 class Recorder:
     seed = 0
 
-    def fit(self, objective: Objective, train: TrainSpec) -> dict[str, float]:
-        self.given = (objective, train)
+    def fit(self, objective: Objective, train: TrainSpec, validation: Validation | None) -> dict[str, float]:
+        self.given = (objective, train, validation)
         return {"loss": 1.0}
 
 
 def test_it_trains_its_objective_with_its_own_recipe() -> None:
-    trainer, built = Recorder(), task(train={"epochs": 7})
+    trainer, built = Recorder(), task(train={"epochs": 7}, validation={"fraction": 0.2})
     assert built.train_with(trainer) == {"loss": 1.0}  # type: ignore[arg-type]
-    assert trainer.given == (built.objective, built.spec.train)
+    assert trainer.given == (built.objective, built.spec.train, Validation(fraction=0.2, every=1))
     assert trainer.given[1].epochs == 7
 
 

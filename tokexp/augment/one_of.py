@@ -51,7 +51,7 @@ class OneOf(Augmentation):
 
 
 def _take(batch: Batch, places: Tensor) -> Batch:
-    cut = {name: getattr(batch, name) for name in ("indices", "values", "targets")}
+    cut = {name: getattr(batch, name) for name in ("indices", "values", "targets", "target_indices")}
     picked = {name: None if item is None else item[places] for name, item in cut.items()}
     return Batch(batch.labels[places], batch.num_classes, **picked)
 

@@ -1,4 +1,9 @@
-"""Horizontal flip of pixels, drawn for every sample (torchvision's RandomHorizontalFlip, batched)."""
+"""Horizontal flip of pixels, drawn for every sample (torchvision's RandomHorizontalFlip, batched).
+
+Tokens that are to be predicted beside the pixels are mirrored with them: each stays at its own part of the image.
+"""
+
+from dataclasses import replace
 
 import torch
 
@@ -19,7 +24,11 @@ class PixelFlip(Augmentation):
         if batch.values is None:
             raise ValueError("pixel_flip needs pixels, and the batch holds tokens: use token_adapt, whose space flips")
         flipped = uniform((len(batch),), generator) < self.step.prob
-        return batch.with_values(torch.where(flipped[:, None, None, None], batch.values.flip(-1), batch.values))
+        beside = batch.target_indices
+        if beside is not None:
+            beside = torch.where(flipped[:, None, None], beside.flip(-1), beside)
+        values = torch.where(flipped[:, None, None, None], batch.values.flip(-1), batch.values)
+        return replace(batch.with_values(values), target_indices=beside)
 
 
 def build(step: spec.PixelFlip, context: AugmentContext) -> PixelFlip:

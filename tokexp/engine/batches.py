@@ -6,6 +6,7 @@ they fit and are read per batch otherwise.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -24,10 +25,26 @@ class Feed(ABC):
 
     num_images: int
     num_classes: int
+    labels: Tensor
+    """Classes (N,) int64 of all samples."""
 
     @abstractmethod
     def batch(self, positions: Tensor) -> Batch:
         """Return the samples at positions (B,) int64, which may be on any device."""
+
+
+class PartFeed(Feed):
+    """Some samples of another feed, numbered anew; nothing is copied."""
+
+    def __init__(self, whole: Feed, positions: Tensor) -> None:
+        """Take the samples at positions (n,) int64 of `whole`, in their order."""
+        self._whole, self._positions = whole, positions.to(whole.labels.device)
+        self.num_images, self.num_classes = len(positions), whole.num_classes
+        self.labels = whole.labels.index_select(0, self._positions)
+
+    def batch(self, positions: Tensor) -> Batch:
+        """Return the samples at positions of this part."""
+        return self._whole.batch(self._positions.index_select(0, positions.to(self._positions.device)))
 
 
 class TokenFeed(Feed):
@@ -38,7 +55,7 @@ class TokenFeed(Feed):
         self.num_images, self.num_classes = len(labels), num_classes
         # torch has no gather for uint16: the bits are kept as int16 and widened after the gather.
         self._tokens = torch.from_numpy(np.ascontiguousarray(indices, dtype=np.uint16).view(np.int16)).to(device)
-        self._labels = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(device)
+        self.labels = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(device)
         self._wraps = bool((self._tokens < 0).any())
 
     def batch(self, positions: Tensor) -> Batch:
@@ -46,7 +63,7 @@ class TokenFeed(Feed):
         positions = positions.to(self._tokens.device)
         tokens = self._tokens.index_select(0, positions).long()
         indices = tokens & 0xFFFF if self._wraps else tokens
-        return Batch(self._labels.index_select(0, positions), self.num_classes, indices=indices)
+        return Batch(self.labels.index_select(0, positions), self.num_classes, indices=indices)
 
 
 class PixelFeed(Feed):
@@ -59,7 +76,7 @@ class PixelFeed(Feed):
         labels = source.labels(split)
         self._positions = np.arange(len(labels)) if positions is None else np.asarray(positions, dtype=np.int64)
         self._source, self._split, self._device = source, split, device
-        self._labels = torch.from_numpy(labels[self._positions]).to(device)
+        self.labels = torch.from_numpy(labels[self._positions]).to(device)
         self.num_images, self.num_classes = len(self._positions), len(source.classes)
         self._resident = self._read_all()
 
@@ -83,4 +100,19 @@ class PixelFeed(Feed):
         else:
             wanted = self._positions[positions.cpu().numpy()].tolist()
             values = self._source.read(self._split, wanted).to(self._device)
-        return Batch(self._labels.index_select(0, positions), self.num_classes, values=values)
+        return Batch(self.labels.index_select(0, positions), self.num_classes, values=values)
+
+
+class TargetFeed(Feed):
+    """Batches of one feed, with the tokens that another has at the same positions as what is to be predicted."""
+
+    def __init__(self, content: Feed, tokens: TokenFeed) -> None:
+        """Take both. Raises ValueError if they differ in their labels, as feeds of other images would."""
+        if not torch.equal(content.labels, tokens.labels):
+            raise ValueError("the tokens to predict are not those of these images: their labels differ")
+        self._content, self._tokens = content, tokens
+        self.num_images, self.num_classes, self.labels = content.num_images, content.num_classes, content.labels
+
+    def batch(self, positions: Tensor) -> Batch:
+        """Return the content's batch with `target_indices`."""
+        return replace(self._content.batch(positions), target_indices=self._tokens.batch(positions).indices)

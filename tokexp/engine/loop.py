@@ -39,6 +39,17 @@ CHECKPOINT_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
+class Watch:
+    """A look at the model while it trains: `measure` is called every so many epochs and at the end, in eval mode.
+
+    It must draw nothing and change nothing. Every process of a group looks by itself, so that none waits for another.
+    """
+
+    every: int
+    measure: Callable[[], dict[str, float]]
+
+
+@dataclass(frozen=True)
 class Phase:
     """One training phase, beside what is trained and on what. `name` separates its random keys from other phases'."""
 
@@ -49,6 +60,7 @@ class Phase:
     scratch: Path
     report: Reporter
     stop: Callable[[], bool]
+    watch: Watch | None = None
 
 
 @dataclass
@@ -124,6 +136,8 @@ def fit(objective: Objective, feed: Feed, augment: Augment, phase: Phase) -> Fit
         state.step += 1
         if state.step % report_every == 0 or state.step == total:
             _report(state, phase)
+        if phase.watch is not None and (state.step % (phase.watch.every * per_epoch) == 0 or state.step == total):
+            _look(state, phase, phase.watch)
         phase.report.progress(state.step, total, "steps")
         stopping = processes.agreed(phase.stop(), phase.device)
         overdue = processes.agreed(time.monotonic() - saved_at > CHECKPOINT_SECONDS, phase.device)
@@ -209,6 +223,15 @@ def _report(state: _State, phase: Phase) -> None:
     values["lr"] = max(group["lr"] for group in state.optimizer.param_groups)
     phase.report.metrics(state.step, values)
     state.latest = values
+
+
+def _look(state: _State, phase: Phase, watch: Watch) -> None:
+    """Report what a look finds; the last one's values stand among the phase's results, beside the last report's."""
+    state.objective.eval()
+    values = watch.measure()
+    state.objective.train()
+    phase.report.metrics(state.step, values)
+    state.latest = {**state.latest, **values}
 
 
 def _save(state: _State, phase: Phase) -> None:

@@ -1,9 +1,16 @@
-"""What an evaluation does to images, and the measures that all share."""
+"""What an evaluation does: it changes the test images, or it measures something of the model; accuracies of all."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from tokexp.data.base import Batch
+from tokexp.models.base import Backbone
+from tokexp.objectives.base import Objective
+from tokexp.spec.train import TrainSpec
 
 
 class PixelChange(ABC):
@@ -12,6 +19,27 @@ class PixelChange(ABC):
     @abstractmethod
     def __call__(self, images: Tensor, positions: list[int]) -> Tensor:
         """Return changed images (n, C, H, W) in [0, 1]; `positions` number them within the split."""
+
+
+class Measured(Protocol):
+    """What the stage offers a measure: a trained model in eval mode without gradients, and the images."""
+
+    backbone: Backbone
+    token_input: nn.Module
+
+    def batches(self, split: str) -> Iterator[Batch]:
+        """Yield the images of a split as the model reads them, unchanged."""
+
+    def fit(self, objective: Objective, train: TrainSpec, seed: int) -> dict[str, float]:
+        """Train an objective on the unchanged training images; return its last metrics."""
+
+
+class Measure(ABC):
+    """A number about a trained model that is no accuracy on images."""
+
+    @abstractmethod
+    def measure(self, model: Measured) -> dict[str, float]:
+        """Return what was measured, by name."""
 
 
 def top_k(logits: Tensor, k: int = 5) -> tuple[Tensor, Tensor]:

@@ -6,15 +6,20 @@ of eps 1e-6 and stochastic depth that rises linearly.
 """
 
 from functools import partial
+from math import sqrt
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from tokexp.errors import InputError
 from tokexp.models.base import Backbone
+from tokexp.models.modulation import ModulatedBlock, build_modulation
 from tokexp.models.positions import sincos_positions
+from tokexp.models.streams import Streams, through_block
 from tokexp.registry import implementation
 from tokexp.spec.models import VitSpec
+from tokexp.spec.stems import MotoStem
 from tokexp.torchvision_ops import ensure_torchvision
 
 ensure_torchvision()
@@ -56,12 +61,31 @@ class VisionTransformer(Backbone):
         steps = max(1, spec.depth - 1)
         self.blocks = nn.ModuleList(
             Block(
-                spec.width, spec.heads, spec.mlp_ratio, qkv_bias=True, drop_path=drop_path * i / steps, norm_layer=Norm
+                spec.width,
+                spec.heads,
+                spec.mlp_ratio,
+                qkv_bias=True,
+                drop_path=drop_path * i / steps,
+                norm_layer=Norm,
+                init_values=spec.layer_scale,
             )
             for i in range(spec.depth)
         )
         self.norm = Norm(spec.width)
         self._initialise(positions)
+        if spec.rescale:
+            self._rescale()
+        if isinstance(spec.stem, MotoStem):
+            for number in spec.stem.blocks:
+                modulation = build_modulation(spec.stem, spec.width, 1)
+                self.blocks[number - 1] = ModulatedBlock(self.blocks[number - 1], modulation)
+
+    @torch.no_grad()
+    def _rescale(self) -> None:
+        """Shrink what each branch adds at first, the more the later its block (BEiT)."""
+        for number, block in enumerate(self.blocks, 1):
+            for branch in ("attn.proj", "mlp.fc2"):
+                block.get_parameter(f"{branch}.weight").div_(sqrt(2 * number))
 
     def _initialise(self, positions: Positions) -> None:
         self.blocks.apply(_initialise)
@@ -82,14 +106,27 @@ class VisionTransformer(Backbone):
 
     def encode(self, patches: Tensor, kept: Tensor | None = None) -> Tensor:
         """Return (B, 1 + n, width) before the final norm; see Backbone.encode. `kept`: int64 (B, n) in any order."""
+        tokens = self.place(patches, kept)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return tokens
+
+    def place(self, patches: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Return (B, 1 + n, width): positions added, patches at `kept` in that order, the class token in front."""
         tokens = patches + self.positions[:, 1:]
         if kept is not None:
             tokens = tokens.take_along_dim(kept[:, :, None], dim=1)
         first = (self.class_token + self.positions[:, :1]).expand(len(tokens), -1, -1)
-        tokens = torch.cat([first.to(tokens.dtype), tokens], dim=1)
-        for block in self.blocks:
-            tokens = block(tokens)
-        return tokens
+        return torch.cat([first.to(tokens.dtype), tokens], dim=1)
+
+    def two_streams(self, rows: Tensor, streams: Streams) -> Tensor:
+        """Return the queries (B, T, width) before the final norm; the last block does no work for other rows."""
+        if not all(isinstance(block, Block) for block in self.blocks):
+            raise InputError("blocks that normalise over all patches would show targets to themselves: leave them out")
+        *others, last = self.blocks
+        for block in others:
+            rows = through_block(block, rows, streams)
+        return through_block(last, rows, streams, first=streams.keys)
 
     def pool(self, encoded: Tensor, how: str = "mean") -> Tensor:
         """Return (B, width) after the norm: of the patches' mean, or of the class token (`how` = "cls")."""

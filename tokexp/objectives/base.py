@@ -12,6 +12,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from tokexp.data.base import Batch
     from tokexp.models.base import Backbone
+    from tokexp.objectives.targets.base import Target
     from tokexp.tokenizers.base import Codebook
 
 
@@ -25,12 +26,18 @@ class StepOutput:
 
 @dataclass(frozen=True)
 class ObjectiveContext:
-    """What objectives are built with: the backbone to train, what embeds its tokens, the classes and the codes."""
+    """What objectives are built with: the backbone to train, what embeds its tokens, the classes and the codes.
+
+    target_codes: the number of codes of the tokens that come beside pixels, None where none do.
+    target: the frozen network whose tokens are learned from, on the device; None where there is none.
+    """
 
     backbone: Backbone
     token_input: nn.Module
     num_classes: int
     codebook: Codebook | None = None
+    target_codes: int | None = None
+    target: Target | None = None
 
 
 class Objective(nn.Module, ABC):

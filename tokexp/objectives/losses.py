@@ -23,3 +23,17 @@ def top_k_accuracy(logits: Tensor, classes: Tensor, k: int = 1) -> Tensor:
     """
     chosen = logits.topk(min(k, logits.shape[-1]), dim=-1).indices
     return (chosen == classes[:, None]).any(-1).float().mean()
+
+
+def chosen_cross_entropy(logits: Tensor, classes: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean cross-entropy and the accuracy (scalars, float32; the accuracy without gradient) of some cells.
+
+    logits: (..., C). classes: (...) int64. counted: (...) bool, the cells that count. Nothing is selected by it, so
+    that shapes do not depend on the data; with no cell at all the loss is 0.
+    """
+    flat, wanted, weights = logits.flatten(0, -2), classes.flatten(), counted.flatten().float()
+    total = weights.sum().clamp_min(1.0)
+    with torch.autocast(logits.device.type, enabled=False):
+        losses = cross_entropy(flat.float(), wanted, reduction="none")
+    right = (flat.detach().argmax(-1) == wanted).float()
+    return (losses * weights).sum() / total, (right * weights).sum() / total

@@ -5,33 +5,17 @@ learned vector fills the decoder. The release's: a fixed share of patches is dro
 encoder as mask vectors, tokens have a table of their own, and the encoded class token fills the decoder.
 """
 
-from typing import Protocol, runtime_checkable
-
 import torch
 from torch import Tensor, nn
 
 from tokexp.data.base import Batch
 from tokexp.errors import InputError
-from tokexp.models.base import Backbone
 from tokexp.objectives.base import Objective, ObjectiveContext, StepOutput
 from tokexp.objectives.losses import soft_cross_entropy, top_k_accuracy
 from tokexp.objectives.masking import Ranking, dropped_count, rank_patches
 from tokexp.objectives.mtm_decoder import MtmDecoder, TiedHead
+from tokexp.objectives.token_targets import Embedding, by_patch, cells_per_patch
 from tokexp.spec.objectives import Mtm
-
-
-@runtime_checkable
-class Embedding(Protocol):
-    """What this objective asks of the token input (tokexp.models.token_input.TokenInput has it)."""
-
-    def indices(self, values: Tensor) -> Tensor:
-        """Return indices (B, H, W) of values (B, d, H, W)."""
-
-    def output_table(self) -> Tensor:
-        """Return the vectors (K, d) that the head compares with, without gradient."""
-
-    def __call__(self, values: Tensor, indices: Tensor | None = None) -> Tensor:
-        """Return embeddings (B, d, H, W)."""
 
 
 class MaskedTokenModelling(Objective):
@@ -100,21 +84,7 @@ class MaskedTokenModelling(Objective):
 
     def by_patch(self, indices: Tensor) -> Tensor:
         """Return (B, N, slots) of a token grid (B, H, W): patches row by row, and the tokens of each row by row."""
-        (rows, columns), (down, across) = self.backbone.patch_grid, self.cells
-        cells = indices.reshape(-1, rows, down, columns, across)
-        return cells.transpose(2, 3).reshape(-1, rows * columns, down * across)
-
-
-def cells_per_patch(backbone: Backbone) -> tuple[int, int]:
-    """Return (rows, columns) of tokens in a patch. Raises InputError if patches do not tile the token grid."""
-    cells = tuple(tokens // patches for tokens, patches in zip(backbone.input_grid, backbone.patch_grid, strict=True))
-    tiled = tuple(patches * size for patches, size in zip(backbone.patch_grid, cells, strict=True))
-    if tiled != backbone.input_grid:
-        raise InputError(
-            f"objective mtm needs patches that tile the token grid {backbone.input_grid}; choose model.grid as a "
-            "multiple of the stem's stride, and a stem without overlap (conv2x2 with stride 2, or patchify)"
-        )
-    return cells[0], cells[1]
+        return by_patch(indices, self.backbone.patch_grid)
 
 
 def build(spec: Mtm, context: ObjectiveContext) -> MaskedTokenModelling:

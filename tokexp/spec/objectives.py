@@ -1,6 +1,7 @@
 """The `objective` block: what the pre-training phase learns from.
 
 Sources: SeiT++ section 3.1 and its released MTM (a form of MAGE, Li et al. 2023); SeiT for the supervised recipe.
+Those that predict tokens in other ways are in `masked` and `permuted`.
 """
 
 from collections.abc import Mapping
@@ -8,8 +9,14 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tokexp.spec.base import Spec
+from tokexp.spec.base import Spec, added
+from tokexp.spec.bootstrap import Byol
+from tokexp.spec.distill import Dtm
 from tokexp.spec.extensions import Kinds
+from tokexp.spec.masked import Beit, Mim
+from tokexp.spec.masked_autoencoding import Mae
+from tokexp.spec.permuted import Mapet, Pim
+from tokexp.spec.terms import Terms
 from tokexp.spec.train import TrainSpec
 
 _MTM_TRAIN = {
@@ -36,6 +43,7 @@ class Supervised(Spec):
     drop_path: float = Field(0.1, ge=0, lt=1, description="Stochastic depth of the last block, rising linearly.")
     head_std: float = Field(0.02, ge=0, description="Deviation of the classifier's first weights.")
     train: TrainSpec = Field(TrainSpec(), description="The training phase.")
+    terms: Terms = added((), description="Losses that are added to this one, each with its weight.")
 
 
 class MaskSpec(Spec):
@@ -92,6 +100,7 @@ class Mtm(Spec):
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="Of the cross-entropy over codes.")
     input_dropout: float = Field(0.1, ge=0, lt=1, description="Dropout on token embeddings of an own table.")
     train: TrainSpec = Field(TrainSpec(), description="The training phase.")
+    terms: Terms = added((), description="Losses that are added to this one, each with its weight.")
 
 
-ObjectiveSpec = Annotated[Supervised | Mtm, Kinds("objectives")]
+ObjectiveSpec = Annotated[Supervised | Mtm | Mim | Beit | Pim | Mapet | Dtm | Mae | Byol, Kinds("objectives")]

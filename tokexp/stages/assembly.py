@@ -147,12 +147,20 @@ def encoder_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if name.startswith(_ENCODER)}
 
 
+def _from_task(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights under the names that they have inside the task's objective, if they are a task's."""
+    first = next((name for name in state if "backbone." in name), "")
+    prefix = first.partition("backbone.")[0]
+    return {name.removeprefix(prefix): value for name, value in state.items()}
+
+
 def load_encoder(module: nn.Module, file: Path) -> None:
     """Load an encoder's weights into a module with `backbone` and `token_input`; all other weights stay.
 
-    Raises DamagedError with the names that are missing, unexpected or of another shape.
+    The file holds the encoder alone, or a task's whole model. Raises DamagedError with the names that are missing,
+    unexpected or of another shape.
     """
-    state = load_file(file)
+    state = encoder_state(_from_task(load_file(file)))
     own = {name: value for name, value in module.state_dict().items() if name.startswith(_ENCODER)}
     wrong = sorted(state.keys() ^ own.keys()) + [n for n in state.keys() & own.keys() if state[n].shape != own[n].shape]
     if wrong:

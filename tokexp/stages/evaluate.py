@@ -7,13 +7,14 @@ from torch import Tensor
 from tokexp.augment.policy import Policy
 from tokexp.data.base import Batch
 from tokexp.engine.reporting import Stopped
-from tokexp.evaluation.base import PixelChange, accuracies, top_k
+from tokexp.evaluation.base import Measure, PixelChange, accuracies, top_k
 from tokexp.registry import implementation
 from tokexp.spec.data import SeitReleaseData
 from tokexp.spec.stages import EvaluateStage
 from tokexp.stages.assembly import build_policy, feed_of, image_source, load_strictly, load_tokenizer, model_inputs
 from tokexp.stages.base import Stage, StageContext, StageResult
 from tokexp.stages.downstream import build_task
+from tokexp.stages.measuring import StandingModel
 from tokexp.tasks.base import DownstreamTask
 
 _AT_ONCE = 256
@@ -30,13 +31,16 @@ class Evaluation(Stage):
         """Write predictions.npz (ids, labels, best classes, their probabilities); metrics: accuracies in [0, 1]."""
         payload, split = self.payload, self.payload.evaluation.split
         inputs = model_inputs(context, payload.model, payload.data)
-        task, _ = build_task(payload.model, payload.embed, payload.task, inputs)
+        task, encoder = build_task(payload.model, payload.embed, payload.task, inputs)
         load_strictly(task, context.input("downstream") / "weights.safetensors")
         task.to(context.device).eval()
         shape = (1, 1, 1) if isinstance(payload.data, SeitReleaseData) else payload.data.image_shape()
         change = implementation("evaluation", payload.evaluation.kind)(payload.evaluation, shape)
-        batches = self._unchanged(context, split) if change is None else self._changed(context, split, change)
         policy = build_policy(context, (), None, inputs)
+        if isinstance(change, Measure):
+            model = StandingModel(encoder.backbone, encoder.token_input, context, payload.model, payload.data, policy)
+            return StageResult(change.measure(model), {"split": split})
+        batches = self._unchanged(context, split) if change is None else self._changed(context, split, change)
         best, chances, labels = _score(task, policy, batches, context)
         source = implementation("data", payload.data.kind)(payload.data)
         np.savez(

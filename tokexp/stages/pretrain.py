@@ -2,7 +2,7 @@
 
 import torch
 
-from tokexp.engine.loop import Phase, fit
+from tokexp.engine.loop import Phase
 from tokexp.engine.randomness import key_of
 from tokexp.models.token_input import Embedding
 from tokexp.objectives.base import Objective, ObjectiveContext
@@ -10,15 +10,16 @@ from tokexp.registry import implementation
 from tokexp.spec.stages import PretrainStage
 from tokexp.stages.assembly import (
     build_backbone,
-    build_policy,
     build_token_input,
     describe_model,
     encoder_state,
-    feed_of,
     model_inputs,
     save_weights,
 )
 from tokexp.stages.base import Stage, StageContext, StageResult
+from tokexp.stages.targets import frozen_target
+from tokexp.stages.term_training import fit_with_terms
+from tokexp.stages.training_source import training_source
 
 
 class Pretraining(Stage):
@@ -32,6 +33,8 @@ class Pretraining(Stage):
         """Write weights.safetensors (the encoder, and its average if the phase keeps one)."""
         payload, seed = self.payload, context.job.seed or 0
         inputs = model_inputs(context, payload.model, payload.data)
+        source = training_source(context, payload, inputs)
+        target = frozen_target(context, payload, inputs)
         torch.manual_seed(key_of(seed, "pretrain/init"))
         backbone = build_backbone(
             payload.model, inputs, getattr(payload.objective, "drop_path", 0.0), positions_of(payload.objective.kind)
@@ -39,14 +42,15 @@ class Pretraining(Stage):
         embed: Embedding = getattr(payload.objective, "input", "codebook")
         dropout: float = getattr(payload.objective, "input_dropout", 0.0)
         token_input = build_token_input(inputs, embed, dropout)
-        objective: Objective = implementation("objectives", payload.objective.kind)(
-            payload.objective, ObjectiveContext(backbone, token_input, inputs.num_classes, inputs.codebook)
+        trained = ObjectiveContext(
+            backbone, token_input, inputs.num_classes, inputs.codebook, source.target_codes, target
         )
-        policy = build_policy(context, payload.policy, payload.adapt, inputs)
+        objective: Objective = implementation("objectives", payload.objective.kind)(payload.objective, trained)
         phase = Phase(
             "pretrain", payload.objective.train, seed, context.device, context.scratch, context.report, context.stop
         )
-        result = fit(objective, feed_of(context, payload.model, payload.data, "train"), policy, phase)
+        terms = getattr(payload.objective, "terms", ())
+        result = fit_with_terms(objective, terms, source.feed, source.augment, phase, target)
         save_weights(encoder_state(objective.state_dict()), context.output / "weights.safetensors")
         if result.average is not None:
             save_weights(encoder_state(result.average), context.output / "average.safetensors")
@@ -54,8 +58,8 @@ class Pretraining(Stage):
 
 
 def positions_of(kind: str) -> str:
-    """Return how positions start: fixed sines for masked token modelling (as MAE and MAGE), learned otherwise."""
-    return "sincos" if kind == "mtm" else "learned"
+    """Return how positions start: fixed sines for masked token modelling (as MAE and MAGE do), learned otherwise."""
+    return "sincos" if kind in ("mtm", "mae") else "learned"
 
 
 def build(payload: PretrainStage) -> Pretraining:

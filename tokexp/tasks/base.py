@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tokexp.models.base import Backbone
 from tokexp.objectives.base import Objective
+from tokexp.spec.tasks import Validation
 from tokexp.spec.train import TrainSpec
 
 
@@ -26,8 +27,11 @@ class Trainer(Protocol):
 
     seed: int
 
-    def fit(self, objective: Objective, train: TrainSpec) -> dict[str, float]:
-        """Train an objective on the training images with the phase's policy; return its last metrics."""
+    def fit(self, objective: Objective, train: TrainSpec, validation: Validation | None) -> dict[str, float]:
+        """Train an objective on the training images with the phase's policy; return its last metrics.
+
+        With `validation`, a share of the images is held out, and the task's `logits` are measured on it meanwhile.
+        """
 
     def features(self, extract: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """Return features (N, D) and labels (N,) of the unaugmented training images, without gradients."""

@@ -25,8 +25,8 @@ class Classification(DownstreamTask):
         self.objective.table_layer = spec.table_layer
 
     def train_with(self, trainer: Trainer) -> dict[str, float]:
-        """Train all weights with the task's recipe."""
-        return trainer.fit(self.objective, self.spec.train)
+        """Train all weights with the task's recipe; metrics: the training's last, and those on held-out images."""
+        return trainer.fit(self.objective, self.spec.train, self.spec.validation)
 
     def logits(self, values: Tensor) -> Tensor:
         """Return (B, classes) scores."""

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from tokexp.spec.tasks import Probe
 from tokexp.tasks.base import DownstreamTask, TaskContext, Trainer
+from tokexp.tasks.held_out import held_out
 
 _SPLIT_OFFSET = 7919
 """Added to the seed for the split to choose by, so that it differs from the order of updates."""
@@ -51,7 +52,7 @@ class LinearProbe(DownstreamTask):
             self.mean.copy_(features.mean(0))
             self.std.copy_(features.std(0).clamp_min(1e-6))
         features = (features - self.mean) / self.std
-        held = self._held_out(labels, trainer.seed)
+        held = held_out(labels, self.spec.select_fraction, trainer.seed + _SPLIT_OFFSET)
         weight, bias = self._fit_all(features[~held], labels[~held], trainer)
         scores = torch.einsum("nd,lcd->lnc", features[held], weight) + bias[:, None]
         accuracy = (scores.argmax(-1) == labels[held]).float().mean(1)
@@ -59,18 +60,6 @@ class LinearProbe(DownstreamTask):
         self.head.weight.copy_(weight[best])
         self.head.bias.copy_(bias[best])
         return {"select_top1": float(accuracy[best]), "lr": self.spec.lrs[best]}
-
-    def _held_out(self, labels: Tensor, seed: int) -> Tensor:
-        """Return a mask (N,) of a share of each class, drawn from the seed; at least one image is held out."""
-        draws = torch.rand(len(labels), generator=torch.Generator().manual_seed(seed + _SPLIT_OFFSET))
-        held = torch.zeros(len(labels), dtype=torch.bool)
-        for label in labels.unique().tolist():
-            members = (labels.cpu() == label).nonzero()[:, 0]
-            count = round(len(members) * self.spec.select_fraction)
-            held[members[draws[members].argsort()[:count]]] = True
-        if not held.any():
-            held[int(draws.argmax())] = True
-        return held.to(labels.device)
 
     def _fit_all(self, features: Tensor, labels: Tensor, trainer: Trainer) -> tuple[Tensor, Tensor]:
         """Return weights (rates, classes, width) and biases (rates, classes) after training, cosine schedule."""

@@ -4,7 +4,8 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from tokexp.registry import implementation
-from tokexp.spec.models import StemSpec, VitSpec
+from tokexp.spec.models import VitSpec
+from tokexp.spec.stems import StemSpec
 
 CASES = [
     ({"kind": "conv4x4"}, (28, 28)),

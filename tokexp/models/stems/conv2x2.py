@@ -5,7 +5,7 @@ Stride 2 gives patches that do not overlap, as masked objectives need. Stride 1 
 
 from torch import nn
 
-from tokexp.spec.models import Conv2x2Stem
+from tokexp.spec.stems import Conv2x2Stem
 
 
 def build(spec: Conv2x2Stem, in_channels: int, width: int) -> nn.Module:

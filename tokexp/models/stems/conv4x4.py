@@ -5,7 +5,7 @@ Neighbouring patches overlap, so a masked token would be seen through them: neve
 
 from torch import nn
 
-from tokexp.spec.models import Conv4x4Stem
+from tokexp.spec.stems import Conv4x4Stem
 
 
 def build(spec: Conv4x4Stem, in_channels: int, width: int) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from tokexp.spec.models import PatchifyStem
+from tokexp.spec.stems import PatchifyStem
 
 
 def build(spec: PatchifyStem, in_channels: int, width: int) -> nn.Module:

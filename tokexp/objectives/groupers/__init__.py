@@ -1,0 +1,1 @@
+"""What puts the tokens of an image into groups; one file per kind."""

@@ -1,0 +1,1 @@
+"""Token morphing: levels, group means, and the loss between them."""
