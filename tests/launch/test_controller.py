@@ -12,11 +12,12 @@ from tests.launch import fake_stages
 from tests.launch.fake_stages import node, plan
 from tokexp import worker
 from tokexp.launch.attempts import Tail, attempts_of, new_attempt, request_stop
-from tokexp.launch.controller import request_run_stop, run_plan, stage_job
 from tokexp.launch.display import Quiet
 from tokexp.launch.inline import InlineLauncher
 from tokexp.launch.local import LocalLauncher
+from tokexp.launch.run import request_run_stop, run_plan
 from tokexp.launch.slots import Slots
+from tokexp.launch.work import stage_job
 from tokexp.ledger.claims import Claim
 from tokexp.ledger.outputs import is_done, verify
 from tokexp.ledger.records import Ledger
@@ -216,7 +217,7 @@ CONTROLLER = """
 import sys
 from tests.launch import fake_stages
 from tests.launch.test_controller import local, plan, node
-from tokexp.launch.controller import run_plan
+from tokexp.launch.run import run_plan
 from pathlib import Path
 from tokexp.ledger.workspace import Workspace
 nodes = [node(name, sys.argv[2]) for name in sys.argv[3:]]

@@ -3,12 +3,15 @@
 import os
 import signal
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from tokexp.durable import write_atomic
 from tokexp.errors import InputError
 from tokexp.launch.base import EVENTS_FILE, JOB_FILE, LOG_FILE, STOP_FILE
+from tokexp.launch.recovery import Cause
 from tokexp.ledger.claims import holder
 from tokexp.ledger.events import Event, read_events
 from tokexp.ledger.workspace import Workspace
@@ -18,11 +21,20 @@ _PREFIX = 10
 """Digits of a stage key that its attempts' names begin with."""
 
 _LAST = frozenset({"done", "failed", "stopped"})
+_RESTARTED: Final[Mapping[str | None, Cause]] = {None: "lost", "timeout": "timeout", "preempted": "preempted"}
 
 
 def attempts_of(workspace: Workspace, key: str) -> list[Path]:
     """Return the folders of all attempts at a stage, oldest first."""
-    return sorted(workspace.attempts.glob(f"{key[:_PREFIX]}-*"))
+    found: list[Path] = []
+    # Names are tried one by one: a listing of a folder with thousands of attempts would cost more for every stage.
+    while (folder := _folder(workspace, key, len(found) + 1)).is_dir():
+        found.append(folder)
+    return found
+
+
+def _folder(workspace: Workspace, key: str, number: int) -> Path:
+    return workspace.attempt(f"{key[:_PREFIX]}-{number:03d}")
 
 
 def new_attempt(workspace: Workspace, job: StageJob) -> Path:
@@ -33,7 +45,7 @@ def new_attempt(workspace: Workspace, job: StageJob) -> Path:
     workspace.create().attempts.mkdir(exist_ok=True)
     number = len(attempts_of(workspace, job.key)) + 1
     while True:
-        folder = workspace.attempt(f"{job.key[:_PREFIX]}-{number:03d}")
+        folder = _folder(workspace, job.key, number)
         try:
             folder.mkdir()
         except FileExistsError:
@@ -47,12 +59,18 @@ def new_attempt(workspace: Workspace, job: StageJob) -> Path:
 
 @dataclass
 class Tail:
-    """Follows the events of one attempt. `last` is its final event, `step` its newest checkpoint's step."""
+    """Follows the events of one attempt. `last` is its final event, `step` its newest checkpoint's step.
+
+    `begun`: it has started at least once. `restarts` are the earlier ends of an attempt that its scheduler ran again:
+    why, and the step at that time.
+    """
 
     folder: Path
     last: Event | None = None
     step: int | None = None
     problems: list[str] = field(default_factory=list)
+    restarts: list[tuple[Cause, int | None]] = field(default_factory=list)
+    begun: bool = False
     _offset: int = 0
 
     def read(self) -> list[Event]:
@@ -65,22 +83,34 @@ class Tail:
             return []
         events, self._offset, self.problems = read_events(path, self._offset)
         for event in events:
+            if event["e"] == "started":
+                self._note_start()
             if event["e"] == "checkpoint":
                 self.step = max(self.step or 0, int(event["step"]))
             # A retried append may follow a final event only in an attempt that was started again.
             self.last = event if event["e"] in _LAST else None
         return events
 
+    def _note_start(self) -> None:
+        reason = None if self.last is None else self.last.get("reason")
+        if self.begun and reason != "claimed":
+            self.restarts.append((_RESTARTED.get(reason, "stopped"), self.step))
+        self.begun = True
+
 
 def last_log_line(folder: Path) -> str:
     """Return the last line that an attempt wrote outside its events, or nothing."""
+    return next((line.strip() for line in reversed(log_end(folder / LOG_FILE).split("\n")) if line.strip()), "")
+
+
+def log_end(file: Path, size: int = 4096) -> str:
+    """Return the last bytes of a file as text; nothing if it cannot be read."""
     try:
-        with (folder / LOG_FILE).open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-            lines = file.read().decode(errors="replace").split("\n")
+        with file.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - size))
+            return log.read().decode(errors="replace")
     except OSError:
         return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def request_stop(workspace: Workspace, key: str, reason: str = "cancel") -> str | None:

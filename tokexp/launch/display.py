@@ -3,6 +3,7 @@
 from typing import Literal, Protocol
 
 from tokexp.ledger.events import Event
+from tokexp.ledger.sweeps import TrialRecord, TrialState
 from tokexp.plan.graph import Plan, StageNode
 
 NodeState = Literal["to do", "queued", "running", "elsewhere", "done", "failed", "blocked", "stopped"]
@@ -28,6 +29,16 @@ class Display(Protocol):
         """Nothing more will come."""
 
 
+class SweepDisplay(Display, Protocol):
+    """A display that also follows trials."""
+
+    def begin_sweep(self, name: str, total: int | None) -> None:
+        """A sweep of so many trials is about to be carried out; None: it is not known how many."""
+
+    def trial(self, trial: TrialRecord, state: TrialState, note: str = "") -> None:
+        """A trial is in a new state."""
+
+
 class Quiet:
     """A display that shows nothing."""
 
@@ -44,4 +55,10 @@ class Quiet:
         """Show nothing."""
 
     def close(self) -> None:
+        """Show nothing."""
+
+    def begin_sweep(self, name: str, total: int | None) -> None:
+        """Show nothing."""
+
+    def trial(self, trial: TrialRecord, state: TrialState, note: str = "") -> None:
         """Show nothing."""

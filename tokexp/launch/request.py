@@ -32,6 +32,7 @@ def run_record(
         spec_hash=plan.spec_hash,
         spec_file=str(Path(file).absolute()) if file else "",
         spec_text=text,
+        cwd=str(Path.cwd()),
         resolved={} if experiment is None else experiment.model_dump(mode="json", by_alias=True),
         sources=dict(sources or {}),
         provenance=collect_provenance(),

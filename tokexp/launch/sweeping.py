@@ -1,0 +1,280 @@
+"""Carries out a sweep: trials begin within its budget, are watched, given up where a pruner says so, and settled once.
+
+One process at a time drives a sweep (a lock in its folder). What it decides is written to `trials.jsonl` before it
+acts, so that it may be killed at any moment: the next one, the same command again or a tick, goes on from there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from tokexp.launch.base import STOP_FILE, Launcher
+from tokexp.launch.controller import SETTLED, Controller
+from tokexp.launch.display import NodeState, SweepDisplay
+from tokexp.launch.pruning import Watch
+from tokexp.launch.sweep_request import run_node, trial_record
+from tokexp.launch.trials import NewPoint, Source, Verdict, mean_over_seeds
+from tokexp.launch.work import Failure
+from tokexp.ledger.records import Ledger
+from tokexp.ledger.sweeps import COMPLETE_FILE, TrialLog, TrialRecord, TrialState, read_trials, sweep_folder
+from tokexp.ledger.workspace import Workspace
+from tokexp.spec.sweep import SweepSpec
+from tokexp.tracking.measures import named_metrics
+
+COST_SECONDS = 5.0
+"""Time between two looks at what has been spent."""
+
+SEARCH_PARALLEL = 4
+"""Most trials of a search at once, if its budget does not say."""
+
+
+@dataclass
+class _Live:
+    """A trial at work: `open` are its stages that are not settled, `ended` how the others were."""
+
+    trial: TrialRecord
+    open: set[str]
+    ended: dict[str, NodeState] = field(default_factory=dict)
+    pruned: bool = False
+    running: bool = False
+
+
+@dataclass(frozen=True)
+class SweepOutcome:
+    """How a sweep stands when its controller ends: trials by state, stages that failed, and whether it is complete."""
+
+    ref: str
+    states: Mapping[TrialState, int]
+    failures: tuple[Failure, ...]
+    interrupted: bool
+    complete: bool
+    note: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0 if nothing failed, 130 after an interrupt, else 1."""
+        if self.interrupted:
+            return 130
+        return int(bool(self.states.get("failed") or self.states.get("stopped")))
+
+
+class Driver:
+    """One controller of one sweep, for the holder of its lock; `tokexp.launch.driving` is the way in."""
+
+    def __init__(
+        self, spec: SweepSpec, ref: str, workspace: Workspace, source: Source, launcher: Launcher,
+        display: SweepDisplay,
+    ) -> None:  # fmt: skip
+        """Take the sweep, where its points come from, by what it is run, and whom to tell."""
+        self._spec, self._ref, self._workspace = spec, ref, workspace
+        self._source, self._display = source, display
+        self._folder = folder = sweep_folder(workspace, ref)
+        past = read_trials(folder)
+        self._log = TrialLog(folder)
+        self.controller = Controller(spec.name, workspace, launcher, display, folder / STOP_FILE, past.asked)
+        self._trials = {trial.id: trial for trial in past.trials}
+        self._nodes = dict(past.nodes)
+        self._live: dict[str, _Live] = {}
+        self._waiting: list[tuple[NewPoint, TrialRecord]] = []
+        self._users: dict[str, list[_Live]] = {}
+        self._points: dict[int, list[str]] = {}
+        self._watch = Watch(spec, self._source.report)
+        self.controller.listen(self._watch.event)
+        self._exhausted, self._stalled = False, False
+        self._spent, self._counted = 0.0, 0.0
+
+    def begin(self) -> None:
+        """Take up what earlier controllers began; the source hears again of what is settled."""
+        self._display.begin_sweep(self._spec.name, self._total())
+        for trial in self._trials.values():
+            self._points.setdefault(trial.number, []).append(trial.id)
+        for number, ids in list(self._points.items()):
+            if len(ids) == len(self._spec.seeds) and all(self._trials[each].state != "planned" for each in ids):
+                self._source.tell(self._verdict(number))
+                continue
+            point = self._source.again(self._trials[ids[0]])
+            self._wait(point)
+
+    def round(self) -> bool:
+        """Look once at everything; return whether anything changed."""
+        changed = self.controller.round()
+        changed = self._settle() or changed
+        if self.controller.interrupts or self.controller.left:
+            return changed
+        for number in self._watch.given_up():
+            self._give_up(number)
+            changed = True
+        return self._admit() or changed
+
+    def over(self) -> bool:
+        """Say whether there is nothing left to do, or this process has to end."""
+        if self.controller.interrupts or self.controller.left:
+            return self.controller.over()
+        return self._finished()
+
+    def close(self) -> SweepOutcome:
+        """Bring the ledger up to date, close the log, and return how the sweep stands."""
+        self.controller.ingest(force=True)
+        self._log.close()
+        states: dict[TrialState, int] = {}
+        for trial in self._trials.values():
+            live = self._live.get(trial.id)
+            state: TrialState = "running" if live is not None and live.running else trial.state
+            states[state] = states.get(state, 0) + 1
+        complete = self._finished() and not states.get("planned")
+        if complete:
+            (self._folder / COMPLETE_FILE).touch()
+        else:
+            (self._folder / COMPLETE_FILE).unlink(missing_ok=True)
+        interrupted = self.controller.interrupts > 0 and not complete
+        failures = tuple(self.controller.failures.values())
+        return SweepOutcome(self._ref, states, failures, interrupted, complete, self._why_closed())
+
+    def _finished(self) -> bool:
+        return not self._live and (self._spent_out() != "" or (not self._waiting and self._why_closed() != ""))
+
+    def _total(self) -> int | None:
+        bound, known = self._spec.budget.trials, self._source.total
+        return known if bound is None else bound if known is None else min(known, bound)
+
+    def _why_closed(self) -> str:
+        """Return why no further point begins, or nothing."""
+        bound, seeds = self._spec.budget.trials, len(self._spec.seeds)
+        if bound is not None and len(self._trials.keys() | {trial.id for _, trial in self._waiting}) + seeds > bound:
+            return f"its budget of {bound} trials is used"
+        return self._spent_out() or ("all of its points were tried" if self._exhausted else "")
+
+    def _spent_out(self) -> str:
+        """Return what was used up, so that nothing at all begins any more, or nothing."""
+        budget = self._spec.budget
+        failed = sum(trial.state == "failed" for trial in self._trials.values())
+        if budget.failures is not None and failed >= max(1, budget.failures):
+            return f"{failed} trials failed; its budget allows {budget.failures}"
+        if budget.gpu_hours is not None and self._gpu_hours() >= budget.gpu_hours:
+            return f"its budget of {budget.gpu_hours:g} GPU hours is used"
+        return ""
+
+    def _gpu_hours(self) -> float:
+        now = time.monotonic()
+        if not self._counted or now - self._counted > COST_SECONDS:
+            self._counted = now
+            self.controller.ingest(force=True)
+            attempts = Ledger(self._workspace).attempts()
+            self._spent = sum(each.used * each.gpus for each in attempts if each.key in self._nodes) / 3600
+        return self._spent
+
+    def _admit(self) -> bool:
+        """Begin as many trials as budget and `parallel` allow, a point's seeds one after the other."""
+        begun = False
+        while self._room() and not self._spent_out():
+            if self._waiting:
+                self._start(*self._waiting.pop(0))
+                begun = True
+                continue
+            if self._stalled or self._why_closed():
+                break
+            point = self._source.next()
+            if point is None:
+                # A search may have more to ask once something is told; nothing will be if nothing is at work.
+                self._stalled, self._exhausted = True, not self._live
+                return begun or self._exhausted
+            if not any(trial.id in self._trials for trial in point.trials):
+                self._wait(point)
+        return begun
+
+    def _room(self) -> bool:
+        most = self._spec.budget.parallel or (SEARCH_PARALLEL if self._spec.searched else None)
+        return most is None or len(self._live) < most
+
+    def _wait(self, point: NewPoint) -> None:
+        for trial in (trial_record(trial, point.number) for trial in point.trials):
+            if trial.id not in self._trials or self._trials[trial.id].state == "planned":
+                self._waiting.append((point, trial))
+
+    def _start(self, point: NewPoint, trial: TrialRecord) -> None:
+        nodes = [node for node in point.nodes.values() if node.key in set(trial.keys.values())]
+        fresh = [run_node(node) for node in nodes if node.key not in self._nodes]
+        if trial.id not in self._trials or fresh:
+            self._log.trial(trial, fresh)
+        self._nodes.update({node.key: node for node in fresh})
+        ids = self._points.setdefault(trial.number, [])
+        ids += [] if trial.id in ids else [trial.id]
+        self._trials[trial.id] = trial
+        live = self._live[trial.id] = _Live(trial, {node.key for node in nodes})
+        for node in nodes:
+            self._users.setdefault(node.key, []).append(live)
+        self._watch.follow(trial, nodes)
+        self.controller.add(nodes)
+        for node in nodes:
+            self._note_stage(node.key)
+        self._display.trial(trial, "planned")
+
+    def _settle(self) -> bool:
+        for key in self.controller.news():
+            self._note_stage(key)
+        ended = [live for live in list(self._live.values()) if not live.open]
+        for live in ended:
+            self._end(live)
+        for live in self._live.values():
+            if not live.running and any(self.controller.works[key].state == "running" for key in live.open):
+                live.running = True
+                self._display.trial(live.trial, "running")
+        return bool(ended)
+
+    def _note_stage(self, key: str) -> None:
+        work = self.controller.works[key]
+        if work.state not in SETTLED:
+            return
+        for live in self._users.get(key, []):
+            live.open.discard(key)
+            live.ended[key] = work.state
+            if work.given_up and not live.pruned:  # By an earlier controller, that did not live to see its end.
+                self._give_up(live.trial.number)
+
+    def _end(self, live: _Live) -> None:
+        del self._live[live.trial.id]
+        states = set(live.ended.values())
+        if states == {"done"}:
+            self._finish(live.trial, "done", "")
+        elif live.pruned:
+            self._finish(live.trial, "pruned", "worse than others at the same step")
+        elif not self.controller.interrupts:
+            failed = bool(states & {"failed", "blocked"})
+            self._finish(live.trial, "failed" if failed else "stopped", self._why(live))
+
+    def _finish(self, trial: TrialRecord, state: TrialState, note: str) -> None:
+        self._log.ended(trial.id, state, note)
+        self._trials[trial.id] = replace(trial, state=state, note=note)
+        self._stalled = False
+        self._display.trial(trial, state, note)
+        ids = self._points[trial.number]
+        if len(ids) == len(self._spec.seeds) and all(self._trials[each].state != "planned" for each in ids):
+            self._source.tell(self._verdict(trial.number))
+
+    def _verdict(self, number: int) -> Verdict:
+        trials = [self._trials[each] for each in self._points[number]]
+        states = {trial.state for trial in trials}
+        if states != {"done"}:
+            return Verdict(number, "pruned" if states <= {"done", "pruned"} else "failed", {})
+        found = [named_metrics(self._workspace, self._nodes, trial.keys) for trial in trials]
+        return Verdict(number, "done", mean_over_seeds(found))
+
+    def _why(self, live: _Live) -> str:
+        failures = self.controller.failures
+        return next((f"{failures[key].name}: {failures[key].message}" for key in live.ended if key in failures), "")
+
+    def _give_up(self, number: int) -> None:
+        """Stop what the trials of a point alone need; what others need too goes on."""
+        live = [self._live[each] for each in self._points[number] if each in self._live]
+        self._waiting = [(point, trial) for point, trial in self._waiting if trial.number != number]
+        for each in live:
+            each.pruned = True
+        for each in live:
+            for key in list(each.open):
+                if all(user.pruned or user.trial.id not in self._live for user in self._users[key]):
+                    self.controller.drop(key, "pruned")
+                else:
+                    each.open.discard(key)
+                    each.ended[key] = "stopped"
