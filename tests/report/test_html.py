@@ -9,7 +9,8 @@ import pytest
 from tests.recorded import recorded_run, run_all, workspace_at
 from tokexp.ledger.runs import RunRecord, save_run
 from tokexp.ledger.workspace import Workspace
-from tokexp.report.html import lab_card, report_html
+from tokexp.report.html import report_html
+from tokexp.report.page import lab_card
 from tokexp.tracking.curves import loss_curves, thin
 
 

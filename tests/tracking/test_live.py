@@ -1,27 +1,19 @@
 """Tracking beside a run: a process of its own that never holds the run up; and a real server that dies and returns."""
 
-import os
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
 from tests.recorded import finish_stage, log_steps, recorded_run, run_all, start_attempt, workspace_at
+from tests.tracking.growing import sweep_of
+from tests.tracking.servers import Server, wait_for
 from tokexp.tracking import start_live, sync
 from tokexp.tracking.stores import local_uri
-
-
-def _wait_for(condition: Callable[[], object], seconds: float = 40) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.2)
 
 
 def test_a_live_sync_shows_a_run_while_it_goes_on_and_completes_it(tmp_path: Path) -> None:
@@ -29,7 +21,7 @@ def test_a_live_sync_shows_a_run_while_it_goes_on_and_completes_it(tmp_path: Pat
     record = recorded_run(workspace, seeds=(0,))
     log = start_attempt(workspace, record.nodes[0], "20260101-000000-a")
     live = start_live(workspace, record.ref)
-    _wait_for(lambda: list((workspace.root / "tracking").glob("*/*.json")))
+    wait_for(lambda: list((workspace.root / "tracking").glob("*/*.json")))
     log.close()
     run_all(workspace, record, steps=5)
     assert live.finish(timeout=60)
@@ -38,6 +30,24 @@ def test_a_live_sync_shows_a_run_while_it_goes_on_and_completes_it(tmp_path: Pat
     runs = found.search_runs([experiment.experiment_id])
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert len(runs) == 1 + len(record.nodes)
+
+
+def test_a_live_sync_shows_a_sweep_while_it_goes_on_and_completes_it(tmp_path: Path) -> None:
+    workspace = workspace_at(tmp_path)
+    sweep = sweep_of(workspace, total=2)
+    trial = sweep.trial("a")
+    log = sweep.start(trial)
+    log_steps(log, 1, 3)
+    live = start_live(workspace, sweep.record.ref)
+    wait_for(lambda: list((workspace.root / "tracking").glob("*/*.json")))
+    log_steps(log, 4, 6)
+    sweep.finish(trial, 0.7, log=log)
+    sweep.finish(sweep.trial("b"), 0.8)
+    assert live.finish(timeout=60)
+    found = MlflowClient(local_uri(workspace))
+    runs = found.search_runs([found.get_experiment_by_name("growth").experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len(runs) == 3
 
 
 def test_finishing_waits_no_longer_than_it_is_told(tmp_path: Path) -> None:
@@ -62,7 +72,7 @@ def test_the_background_process_ends_when_its_controller_is_gone(tmp_path: Path)
     )
     killed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     pid = int(killed.stdout)
-    _wait_for(lambda: not _runs(pid))
+    wait_for(lambda: not _runs(pid))
 
 
 def _runs(pid: int) -> bool:
@@ -70,38 +80,6 @@ def _runs(pid: int) -> bool:
         return "sync_loop" in Path(f"/proc/{pid}/cmdline").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-class Server:
-    """A real `mlflow server` on loopback."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.folder = folder
-        self.uri = f"http://127.0.0.1:{self.port}"
-
-    def up(self) -> None:
-        command = [
-            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
-            "--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}",
-            "--artifacts-destination", str(self.folder / "files"),
-        ]  # fmt: skip
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, cwd=self.folder
-        )
-        _wait_for(self._answers, 120)
-
-    def _answers(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 0.5).close()
-        except OSError:
-            return False
-        return True
-
-    def down(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
 
 
 @pytest.mark.slow
@@ -128,5 +106,40 @@ def test_a_server_that_dies_and_returns_has_everything_once(tmp_path: Path) -> N
         steps = [point.step for point in client.get_metric_history(run.info.run_id, "loss")]
         assert sorted(steps) == list(range(1, 2601))
         assert run.info.status == "FINISHED"
+    finally:
+        server.down()
+
+
+@pytest.mark.slow
+def test_a_server_that_dies_in_mid_sweep_and_returns_has_every_trial_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    workspace, server = workspace_at(tmp_path), Server(tmp_path)
+    sweep = sweep_of(workspace, total=3, track={"uri": server.uri})
+    trials = [sweep.trial(name) for name in ("a", "b", "c")]
+    logs = [sweep.start(trial) for trial in trials]
+    for log in logs:
+        log_steps(log, 1, 30)
+    server.up()
+    try:
+        sweep.finish(trials[0], 0.7, log=logs[0])
+        assert sync(workspace, live=True).unreachable == []
+        server.down()
+        log_steps(logs[1], 31, 50)
+        sweep.finish(trials[1], 0.8, log=logs[1])
+        assert sync(workspace, live=True).unreachable
+        sweep.finish(trials[2], 0.9, log=logs[2])
+        server.up()
+        assert sync(workspace).unreachable == []
+        assert sync(workspace).points == 0
+        client = MlflowClient(server.uri)
+        runs = {run.info.run_name: run for run in client.search_runs(["1"], "tags.\"tokexp.trial\" != ''")}
+        assert {name: run.data.metrics["finetune/top1"] for name, run in runs.items()} == {
+            "a, seed 0": 0.7, "b, seed 0": 0.8, "c, seed 0": 0.9,
+        }  # fmt: skip
+        history = client.get_metric_history(runs["b, seed 0"].info.run_id, "finetune/curve/loss")
+        assert sorted(point.step for point in history) == list(range(1, 51))
+        assert {run.info.status for run in client.search_runs(["1"])} == {"FINISHED"}
     finally:
         server.down()

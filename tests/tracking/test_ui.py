@@ -18,8 +18,7 @@ from tests.recorded import recorded_run, run_all, workspace_at
 def test_the_dashboard_answers_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     workspace = workspace_at(tmp_path)
     run_all(workspace, recorded_run(workspace, seeds=(0,)), steps=3)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = _free_port()
     command = [sys.executable, "-m", "tokexp", "ui", "--port", str(port), "--workspace", str(workspace.root)]
     # A shell that runs this in the background ignores SIGINT, which would be inherited.
     shown = subprocess.Popen(
@@ -44,3 +43,30 @@ def _page(address: str, seconds: float) -> int:
         except OSError:
             assert time.monotonic() < end, "the dashboard never answered"
             time.sleep(0.5)
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_any_moment_of_the_start_leaves_no_server(tmp_path: Path) -> None:
+    workspace = workspace_at(tmp_path)
+    program = (
+        "import os, signal, subprocess, sys\n"
+        "from tokexp.verbs import showing\n"
+        "whole = showing._start_server\n"
+        "def start(*given):\n"
+        "    server = whole(*given)\n"
+        "    print(server.pid, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return server\n"
+        "showing._start_server = start\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"sys.exit(showing.ui({str(workspace.root)!r}, {_free_port()}, '127.0.0.1', False))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(ended.stdout), 0)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])

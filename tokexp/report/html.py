@@ -2,7 +2,7 @@
 
 import base64
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -11,6 +11,7 @@ import yaml
 from tokexp.errors import InputError
 from tokexp.ledger.runs import RunRecord
 from tokexp.ledger.workspace import Workspace
+from tokexp.report.page import folded, header, lab_card, page, provenance, section, table, verbatim
 from tokexp.report.pictures import draw_pictures
 from tokexp.report.quantities import size, span
 from tokexp.report.results import (
@@ -23,7 +24,6 @@ from tokexp.report.results import (
     storage_rows,
     value_text,
 )
-from tokexp.report.style import STYLE
 from tokexp.tracking.curves import draw, loss_curves
 
 
@@ -32,36 +32,15 @@ def report_html(workspace: Workspace, record: RunRecord, *, pictures: bool = Tru
     found = result(workspace, record)
     curves = loss_curves(workspace, record)
     sections = [
-        _section("Results", _results(found)),
-        _section("Storage", _storage(found["storage"])),
-        _section("Training", draw(curves) if curves else ""),
-        _section("Augmentation", _pictures(workspace, record) if pictures else ""),
-        _section("Stages", _stages(found)),
-        _section("Experiment", _spec(record)),
-        _section("Provenance", _provenance(record)),
+        section("Results", _results(found)),
+        section("Storage", _storage(found["storage"])),
+        section("Training", draw(curves) if curves else ""),
+        section("Augmentation", _pictures(workspace, record) if pictures else ""),
+        section("Stages", _stages(found)),
+        section("Experiment", _spec(record)),
+        section("Provenance", _provenance(record)),
     ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(record.ref)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"{_header(record, found)}{''.join(sections)}</main>\n</body>\n</html>\n"
-    )
-
-
-def lab_card(spec_text: str) -> list[str]:
-    """Return the comment lines at the top of a spec: the claim, the paper, the cost."""
-    lines = []
-    for line in spec_text.splitlines():
-        if not line.startswith("#"):
-            break
-        if "yaml-language-server" not in line:
-            lines.append(line.removeprefix("#").strip())
-    return lines
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section>\n<h2>{escape(title)}</h2>\n{body}\n</section>\n" if body else ""
+    return page(record.ref, _header(record, found) + "".join(sections))
 
 
 def _header(record: RunRecord, found: Result) -> str:
@@ -76,11 +55,7 @@ def _header(record: RunRecord, found: Result) -> str:
         f"{span(seconds)} of computing",
         time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(record.created)),
     ]
-    card = "".join(f"<p>{escape(line)}</p>" for line in lab_card(record.spec_text) if line)
-    tags = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
-    box = f'<div class="card">{card}</div>' if card else ""
-    head = f"<h1>{escape(record.name)} <small>{escape(record.ref)}</small></h1>"
-    return f'<header>\n{head}\n<ul class="facts">{tags}</ul>\n{box}\n</header>\n'
+    return header(record.name, record.ref, facts, lab_card(record.spec_text))
 
 
 def _results(found: Result) -> str:
@@ -89,7 +64,7 @@ def _results(found: Result) -> str:
         first, others = others, []
     if not first:
         return "<p>No stage with a result is done yet.</p>"
-    more = f"<details><summary>All other numbers</summary>{_metrics(found, others)}</details>" if others else ""
+    more = folded("All other numbers", _metrics(found, others)) if others else ""
     return _metrics(found, first) + more
 
 
@@ -102,7 +77,7 @@ def _metrics(found: Result, names: Sequence[str]) -> str:
         values = found["per_seed"][name]
         own = [value_text(name, values[seed]) if seed in values else "-" for seed in seeds] if several else []
         rows.append([name, shown_text(found, name), *own])
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _storage(storage: Mapping[str, Any]) -> str:
@@ -113,7 +88,7 @@ def _storage(storage: Mapping[str, Any]) -> str:
     if raw:
         rows.append(["as raw pixels", size(raw * storage["images"]), f"{raw:.2f}"])
     head = [f"{storage['images']:,.0f} images, codec {storage['codec']}", "bytes", "bytes per image"]
-    return _bars(storage) + _table(head, rows)
+    return _bars(storage) + table(head, rows)
 
 
 def _bars(storage: Mapping[str, Any]) -> str:
@@ -160,33 +135,14 @@ def _stages(found: Result) -> str:
         seconds = "-" if stage["seconds"] is None else span(stage["seconds"])
         seed = "-" if stage["seed"] is None else str(stage["seed"])
         rows.append([stage["name"], stage["label"], seed, stage["state"], seconds, metrics, stage["key"][:12]])
-    return _table(["stage", "what", "seed", "state", "time", "found", "key"], rows, text=(0, 1, 3, 5, 6))
+    return table(["stage", "what", "seed", "state", "time", "found", "key"], rows, text=(0, 1, 3, 5, 6))
 
 
 def _spec(record: RunRecord) -> str:
     resolved = yaml.safe_dump(record.resolved, sort_keys=False, allow_unicode=True)
-    asked = f"<details open><summary>As asked</summary><pre>{escape(record.spec_text)}</pre></details>"
-    return f"{asked}<details><summary>As resolved</summary><pre>{escape(resolved)}</pre></details>"
+    asked = folded("As asked", verbatim(record.spec_text), is_open=True)
+    return asked + folded("As resolved", verbatim(resolved))
 
 
 def _provenance(record: RunRecord) -> str:
-    found = record.provenance
-    git = found.get("git") or {}
-    commit = f"{git.get('commit', '')}{' with uncommitted changes' if git.get('dirty') else ''}".strip()
-    versions = ", ".join(f"{name} {number}" for name, number in (found.get("versions") or {}).items())
-    rows = {
-        "spec file": record.spec_file, "spec hash": record.spec_hash, "commit": commit,
-        "host": found.get("host"), "system": found.get("platform"), "Python": found.get("python"),
-        "command": " ".join(found.get("argv") or []), "packages": versions,
-    }  # fmt: skip
-    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in rows.items() if value)
-    return f"<dl>{items}</dl>"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], text: Sequence[int] = (0,)) -> str:
-    def cells(tag: str, row: Sequence[str]) -> str:
-        classes = ["" if place in text else ' class="number"' for place in range(len(row))]
-        return "".join(f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(classes, row, strict=True))
-
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{cells("th", head)}</tr></thead><tbody>{body}</tbody></table></div>'
+    return provenance(record.provenance, {"spec file": record.spec_file, "spec hash": record.spec_hash})

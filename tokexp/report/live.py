@@ -24,7 +24,9 @@ _MOST_LINES = 30
 
 
 @dataclass
-class _Line:
+class StageLine:
+    """What is known of one stage, for one line of a display."""
+
     node: StageNode
     state: NodeState = "to do"
     note: str = ""
@@ -73,14 +75,14 @@ class LiveTree:
     def __init__(self, console: Console) -> None:
         """Take the terminal to draw on."""
         self._console = console
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, StageLine] = {}
         self._name = ""
         self._live: Live | None = None
 
     def begin(self, plan: Plan) -> None:
         """Start drawing."""
         self._name = plan.name
-        self._lines = {node.key: _Line(node) for node in plan.nodes}
+        self._lines = {node.key: StageLine(node) for node in plan.nodes}
         self._live = Live(get_renderable=self._draw, console=self._console, refresh_per_second=4, transient=True)
         self._live.start()
 
@@ -113,7 +115,7 @@ class LiveTree:
         hidden = len(states) - table.row_count
         return Group(head, table, Text(f"  and {hidden} more" if hidden else "", style="dim"))
 
-    def _shown(self) -> list[_Line]:
+    def _shown(self) -> list[StageLine]:
         lines = list(self._lines.values())
         if len(lines) <= _MOST_LINES:
             return lines
@@ -127,12 +129,12 @@ class PlainLines:
     def __init__(self, console: Console) -> None:
         """Take where lines go."""
         self._console = console
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[str, StageLine] = {}
         self._said: dict[str, float] = {}
 
     def begin(self, plan: Plan) -> None:
         """Say what is to be done."""
-        self._lines = {node.key: _Line(node) for node in plan.nodes}
+        self._lines = {node.key: StageLine(node) for node in plan.nodes}
         self.say(f"{plan.name}: {len(plan.nodes)} stages")
 
     def state(self, node: StageNode, state: NodeState, note: str = "") -> None:

@@ -8,6 +8,7 @@ STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
 main { max-width: 62rem; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
+main.broad { max-width: 84rem; }
 h1 { font-size: 1.7rem; margin: 0 0 .4rem; }
 h1 small { font-size: .9rem; font-weight: normal; color: var(--soft); font-family: ui-monospace, monospace; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 .7rem; padding-bottom: .25rem; border-bottom: 1px solid var(--line); }
@@ -20,6 +21,8 @@ table { border-collapse: collapse; min-width: 50%; font-variant-numeric: tabular
 th, td { padding: .3rem 1.2rem .3rem 0; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; }
 .number { text-align: right; white-space: nowrap; }
+.row-best td { font-weight: 600; } .row-baseline td { color: var(--soft); } .row-failed td { color: #c2543d; }
+.note { color: var(--soft); font-size: .9rem; margin: .3rem 0; } .save { color: var(--soft); font-size: .9rem; }
 td:last-child, th:last-child { padding-right: 0; }
 .bars { margin: .6rem 0; }
 .row { display: flex; align-items: center; margin: .3rem 0; }
@@ -30,6 +33,8 @@ td:last-child, th:last-child { padding-right: 0; }
 .pixels { background: #8a94a0; }
 .part0 { background: #3b7dd8; } .part1 { background: #e0a030; } .part2 { background: #3f9d63; }
 .part3 { background: #c2543d; } .part4 { background: #8a63c9; }
+.broad td:not(.number) { min-width: 5rem; } .broad td:first-child { min-width: 9rem; }
+.broad th, .broad td { padding-right: 1rem; }
 svg { max-width: 100%; height: auto; }
 figure { margin: 0; } img { max-width: 100%; background: #ffffff; border-radius: 4px; }
 figcaption { color: var(--soft); font-size: .9rem; }

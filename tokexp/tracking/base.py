@@ -39,16 +39,36 @@ class TrackedRun:
     params: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass
+class SyncReport:
+    """What a sync did. `unreachable` says why a store did not answer; `problems` what was left out, in words."""
+
+    runs: int = 0
+    stages: int = 0
+    sweeps: int = 0
+    trials: int = 0
+    points: int = 0
+    stores: list[str] = field(default_factory=list)
+    unreachable: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
 class Tracker(ABC):
     """A place that shows runs. Every call raises UnreachableError if it does not answer."""
 
     @abstractmethod
-    def open_run(self, run: TrackedRun) -> str:
-        """Find the run by key and parent or create it, and return its id. Raises RunDeletedError if it was deleted."""
+    def open_runs(self, runs: Sequence[TrackedRun]) -> list[str | None]:
+        """Find runs of one parent by their keys or create them; return their ids, None for those that were deleted."""
 
     @abstractmethod
-    def log_points(self, run_id: str, points: Sequence[Point]) -> None:
-        """Add points; equal ones that are there already stay single. All of them arrived when this returns."""
+    def log(
+        self, run_id: str, points: Sequence[Point] = (), tags: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """Add points, of which equal ones stay single, set tags, and add parameters. All arrived when this returns.
+
+        Raises RunDeletedError if somebody deleted the run.
+        """
 
     @abstractmethod
     def log_text(self, run_id: str, name: str, text: str) -> None:
@@ -57,3 +77,17 @@ class Tracker(ABC):
     @abstractmethod
     def set_status(self, run_id: str, status: Status, end_ms: int | None) -> None:
         """Say how a run stands; `end_ms` is when it ended, None for one that goes on."""
+
+    def open_run(self, run: TrackedRun) -> str:
+        """Find or create one run, and return its id. Raises RunDeletedError if it was deleted."""
+        (run_id,) = self.open_runs([run])
+        if run_id is None:
+            raise RunDeletedError(f"the run {run.name!r} was deleted")
+        return run_id
+
+    def label(self, name: str, text: str) -> None:  # noqa: B027 (a place that shows nothing but runs needs none)
+        """Keep a tag with what holds the runs, replacing one of the same name; a tracker may do without."""
+
+    def page(self) -> str:
+        """Return where its dashboard shows what is in it, behind the dashboard's address; empty for its front page."""
+        return ""

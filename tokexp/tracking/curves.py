@@ -1,7 +1,8 @@
 """Loss curves of a run's training stages as one SVG that takes its colours from the page around it."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from tokexp.ledger.records import Ledger
@@ -11,7 +12,7 @@ from tokexp.ledger.workspace import Workspace
 MOST_POINTS = 400
 """Points that a curve is thinned to."""
 
-_INK = "#010203"
+INK = "#010203"
 """A colour that stands for the page's text colour and is replaced by it."""
 
 _FONT = "'DejaVu Sans'"
@@ -45,38 +46,50 @@ def thin(curve: Sequence[tuple[int, float]], most: int) -> Curve:
 
 def draw(curves: Mapping[str, Mapping[str, Curve]]) -> str:
     """Return an SVG element with one small plot per stage."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-    from matplotlib.ticker import MaxNLocator
-
     columns = min(_COLUMNS, len(curves))
     rows = -(-len(curves) // columns)
-    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "tokexp", "text.color": _INK, "axes.edgecolor": _INK,
-             "axes.labelcolor": _INK, "xtick.color": _INK, "ytick.color": _INK, "font.size": 9}  # fmt: skip
-    with mpl.rc_context(style):
-        figure, axes = plt.subplots(rows, columns, figsize=(3.6 * columns, 2.5 * rows), squeeze=False)
+    with page_style():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(3.6 * columns, 2.5 * rows))
+        axes = figure.subplots(rows, columns, squeeze=False)
         for axis in axes.flat[len(curves) :]:
             axis.set_axis_off()
         for axis, (stage, lines) in zip(axes.flat, curves.items(), strict=False):
             _plot(axis, stage, lines)
-            axis.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         figure.tight_layout()
-        target = io.StringIO()
-        figure.savefig(target, format="svg", transparent=True, metadata=_NO_METADATA)
-        plt.close(figure)
+        return svg_text(figure)
+
+
+@contextmanager
+def page_style() -> Iterator[None]:
+    """Set matplotlib up, for the time of a `with`, for figures that take their ink from the page around them."""
+    from matplotlib import rc_context
+
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "tokexp", "text.color": INK, "axes.edgecolor": INK,
+             "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "font.size": 9}  # fmt: skip
+    with rc_context(style):
+        yield
+
+
+def svg_text(figure: Any) -> str:
+    """Return a figure as an SVG element that names nothing outside it and is inked like the page around it."""
+    target = io.StringIO()
+    figure.savefig(target, format="svg", transparent=True, metadata=_NO_METADATA)
     text = target.getvalue()
-    return text[text.index("<svg") :].replace(_INK, "currentColor").replace(_FONT, "system-ui")
+    return text[text.index("<svg") :].replace(INK, "currentColor").replace(_FONT, "system-ui")
 
 
 def _plot(axis: Any, stage: str, lines: Mapping[str, Curve]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     for name, curve in lines.items():
         axis.plot(*zip(*curve, strict=True), label=name, linewidth=1.2)
     axis.set_title(stage, fontsize=10)
     axis.set_xlabel("step")
     axis.set_ylabel("loss")
-    axis.grid(alpha=0.2, color=_INK)
+    axis.grid(alpha=0.2, color=INK)
     axis.spines[["top", "right"]].set_visible(False)
     if len(lines) > 1:
         axis.legend(frameon=False, fontsize=8)
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))

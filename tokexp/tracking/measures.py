@@ -35,18 +35,26 @@ def stage_metrics(workspace: Workspace, node: RunNode) -> dict[str, float] | Non
     return {f"{prefix(node)}/{name}": float(value) for name, value in found.items()}
 
 
-def per_seed(workspace: Workspace, record: RunRecord) -> dict[str, dict[int, float]]:
-    """Return metric name to seed to value, for all finished stages of a run.
+def named_metrics(workspace: Workspace, nodes: Mapping[str, RunNode], keys: Mapping[str, str]) -> dict[str, float]:
+    """Return full metric name to value for one trial, or one seed of a run; stages that are not finished add none.
 
-    Where a task and its test on clean images report the same name, the test's value stands.
+    nodes: stage key to stage. keys: stage name to stage key. Where a task and its test on clean images report the same
+    name, the test's value stands.
     """
+    found: dict[str, float] = {}
+    wanted = [nodes[key] for key in keys.values() if key in nodes]
+    for node in sorted(wanted, key=lambda node: node.kind == "evaluate"):
+        found.update(stage_metrics(workspace, node) or {})
+    return found
+
+
+def per_seed(workspace: Workspace, record: RunRecord) -> dict[str, dict[int, float]]:
+    """Return metric name to seed to value, for all finished stages of a run."""
     nodes = {node.key: node for node in record.nodes}
-    values = {key: stage_metrics(workspace, node) or {} for key, node in nodes.items()}
     table: dict[str, dict[int, float]] = {}
-    for seed, named in record.seeds.items():
-        for key in sorted(named.values(), key=lambda key: nodes[key].kind == "evaluate"):
-            for name, value in values[key].items():
-                table.setdefault(name, {})[seed] = value
+    for seed, keys in record.seeds.items():
+        for name, value in named_metrics(workspace, nodes, keys).items():
+            table.setdefault(name, {})[seed] = value
     return table
 
 

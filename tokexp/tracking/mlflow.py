@@ -6,10 +6,11 @@ opening of an SQLite store creates tables and fails if two processes do it at on
 
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from tokexp.ledger.locks import file_lock
 from tokexp.tracking.base import Point, RunDeletedError, Status, TrackedRun, Tracker, UnreachableError
@@ -17,14 +18,18 @@ from tokexp.tracking.base import Point, RunDeletedError, Status, TrackedRun, Tra
 P = ParamSpec("P")
 R = TypeVar("R")
 
-POINTS_PER_CALL = 1000
+POINTS_PER_CALL = 800
 PARAMS_PER_CALL = 100
-"""MLflow's limits for one request."""
+TAGS_PER_CALL = 100
+RUNS_PER_CALL = 1000
+"""Limits for one request: MLflow takes 100 parameters, 100 tags, and 1000 things in all."""
 
 NAME_LIMIT = 250
 PARAM_LIMIT = 6000
 TAG_LIMIT = 5000
 """Longest names and values that MLflow keeps."""
+
+_REFUSED = re.compile(r"[^\w\-. :/]", re.ASCII)
 
 _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -45,6 +50,8 @@ def _reported(method: Callable[Concatenate["MlflowTracker", P], R]) -> Callable[
             raise
         except Exception as error:
             first = str(error).strip().splitlines() or [type(error).__name__]
+            if "must be in the 'active' state" in first[0]:
+                raise RunDeletedError(f"{self.uri}: {first[0]}") from error
             raise UnreachableError(f"{self.uri}: {first[0]}") from error
 
     return call
@@ -86,47 +93,75 @@ class MlflowTracker(Tracker):
         return str(found.experiment_id)
 
     @_reported
-    def open_run(self, run: TrackedRun) -> str:
-        """See Tracker."""
-        found = self._search(run)
-        if found is not None and found.info.lifecycle_stage == "deleted":
-            raise RunDeletedError(f"the run {run.name!r} was deleted in {self.uri}")
-        run_id = str(found.info.run_id) if found is not None else self._create(run)
-        self._log_params(run_id, run.params)
-        return run_id
+    def label(self, name: str, text: str) -> None:
+        """See Tracker. A text that is too long for MLflow is left out."""
+        if len(text) <= TAG_LIMIT:
+            self._client.set_experiment_tag(self._experiment, name, text)
 
-    def _search(self, run: TrackedRun) -> Any:
+    def page(self) -> str:
+        """See Tracker."""
+        return f"#/experiments/{self._experiment}/runs"
+
+    @_reported
+    def open_runs(self, runs: Sequence[TrackedRun]) -> list[str | None]:
+        """See Tracker."""
+        if not runs:
+            return []
+        known = self._search(runs)
+        found: list[str | None] = []
+        for run in runs:
+            run_id = known[run.key] if run.key in known else self._create(run)
+            if run_id is not None and run.params:
+                self.log(run_id, params=run.params)
+            found.append(run_id)
+        return found
+
+    def _search(self, runs: Sequence[TrackedRun]) -> dict[str, str | None]:
+        """Return key to id of those runs that are there, None for those that were deleted."""
         from mlflow.entities import ViewType
 
-        wanted = f"tags.\"tokexp.key\" = '{run.key}'"
-        if run.parent is not None:
-            wanted += f" and tags.\"mlflow.parentRunId\" = '{run.parent}'"
-        found = self._client.search_runs([self._experiment], wanted, run_view_type=ViewType.ALL, max_results=10)
-        return next((item for item in found if item.info.lifecycle_stage == "active"), found[0] if found else None)
+        parent = runs[0].parent
+        wanted = [] if parent is None else [f"tags.\"mlflow.parentRunId\" = '{parent}'"]
+        if parent is None or len(runs) == 1:
+            wanted.append(f"tags.\"tokexp.key\" = '{runs[0].key}'")
+        known: dict[str, str | None] = {}
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment], " and ".join(wanted), run_view_type=ViewType.ALL, max_results=RUNS_PER_CALL,
+                page_token=token,
+            )  # fmt: skip
+            for run in page:
+                key, active = run.data.tags.get("tokexp.key", ""), run.info.lifecycle_stage == "active"
+                known[key] = str(run.info.run_id) if active else known.get(key)
+            token = page.token
+            if not token:
+                return known
 
     def _create(self, run: TrackedRun) -> str:
-        tags = {name[:NAME_LIMIT]: value[:TAG_LIMIT] for name, value in run.tags.items()}
+        tags = _shortened(run.tags)
         tags["tokexp.key"] = run.key
         if run.parent is not None:
             tags["mlflow.parentRunId"] = run.parent
         made = self._client.create_run(self._experiment, start_time=run.start_ms, tags=tags, run_name=run.name)
         return str(made.info.run_id)
 
-    def _log_params(self, run_id: str, params: Mapping[str, str]) -> None:
-        from mlflow.entities import Param
-
-        entries = [Param(name[:NAME_LIMIT], value[:PARAM_LIMIT]) for name, value in params.items()]
-        for start in range(0, len(entries), PARAMS_PER_CALL):
-            self._client.log_batch(run_id, params=entries[start : start + PARAMS_PER_CALL], synchronous=True)
-
     @_reported
-    def log_points(self, run_id: str, points: Sequence[Point]) -> None:
+    def log(
+        self, run_id: str, points: Sequence[Point] = (), tags: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         """See Tracker."""
-        from mlflow.entities import Metric
+        from mlflow.entities import Metric, Param, RunTag
 
-        entries = [Metric(point.name[:NAME_LIMIT], point.value, point.time_ms, point.step) for point in points]
-        for start in range(0, len(entries), POINTS_PER_CALL):
-            self._client.log_batch(run_id, metrics=entries[start : start + POINTS_PER_CALL], synchronous=True)
+        entries = [Metric(name_for_mlflow(each.name), each.value, each.time_ms, each.step) for each in points]
+        named = [RunTag(name, value) for name, value in _shortened(tags or {}).items()]
+        given = [Param(name_for_mlflow(name), value[:PARAM_LIMIT]) for name, value in (params or {}).items()]
+        while entries or named or given:
+            self._client.log_batch(
+                run_id, entries[:POINTS_PER_CALL], given[:PARAMS_PER_CALL], named[:TAGS_PER_CALL], synchronous=True
+            )
+            entries, given, named = entries[POINTS_PER_CALL:], given[PARAMS_PER_CALL:], named[TAGS_PER_CALL:]
 
     @_reported
     def log_text(self, run_id: str, name: str, text: str) -> None:
@@ -140,3 +175,12 @@ class MlflowTracker(Tracker):
             self._client.update_run(run_id, status=status)
         else:
             self._client.set_terminated(run_id, status=status, end_time=end_ms)
+
+
+def name_for_mlflow(name: str) -> str:
+    """Return a name of a metric or parameter with the characters and in the length that MLflow takes."""
+    return _REFUSED.sub("_", name)[:NAME_LIMIT]
+
+
+def _shortened(tags: Mapping[str, str]) -> dict[str, str]:
+    return {name[:NAME_LIMIT]: value[:TAG_LIMIT] for name, value in tags.items()}

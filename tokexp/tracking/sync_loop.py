@@ -1,7 +1,7 @@
-"""`python -m tokexp.tracking.sync_loop WORKSPACE REF`: keep a run's tracking current until stdin closes.
+"""`python -m tokexp.tracking.sync_loop WORKSPACE REF`: keep a run or a sweep current in MLflow.
 
-The controller starts it (tokexp/tracking/live.py) and closes its stdin, by finishing or by dying: then it syncs once
-more and ends. Whatever goes wrong is written to stderr and never reaches the run.
+The controller starts it (tokexp/tracking/live.py) and closes its stdin, by finishing or by dying: until then it goes
+on, then it syncs once more and ends. Whatever goes wrong is written to stderr and never reaches the run.
 """
 
 import logging
@@ -10,11 +10,8 @@ import select
 import sys
 from pathlib import Path
 
-from tokexp.ledger.runs import load_run
 from tokexp.ledger.workspace import Workspace
-from tokexp.tracking.projection import AttemptIndex
-from tokexp.tracking.stores import tracking_uri
-from tokexp.tracking.sync import RunSync, SyncReport
+from tokexp.tracking.sync import Syncer, find_record
 
 INTERVAL_S = 2.0
 """Seconds between two looks at the event files; after a failure they double up to MAX_INTERVAL_S."""
@@ -27,24 +24,26 @@ log = logging.getLogger("tokexp.tracking")
 def main(root: str, ref: str) -> None:
     """Sync until stdin closes, and once more after that."""
     workspace = Workspace(Path(root))
-    record = load_run(workspace, ref)
-    run = RunSync(workspace, record, tracking_uri(workspace, record), AttemptIndex(workspace))
+    ref = find_record(workspace, ref).ref
+    syncer = Syncer(workspace)
     interval = INTERVAL_S
     while True:
         ended = bool(select.select([sys.stdin], [], [], interval)[0])
-        worked = _update(run, live=not ended)
+        worked = _update(syncer, ref, live=not ended)
         if ended:
             return
         interval = INTERVAL_S if worked else min(2 * interval, MAX_INTERVAL_S)
 
 
-def _update(run: RunSync, *, live: bool) -> bool:
+def _update(syncer: Syncer, ref: str, *, live: bool) -> bool:
     try:
-        run.update(SyncReport(), live=live)
+        report = syncer.update(ref, live=live)
     except Exception as error:
         log.warning("%s", error)
         return False
-    return True
+    for text in (trouble := report.unreachable + report.problems):
+        log.warning("%s", text)
+    return not trouble
 
 
 if __name__ == "__main__":
