@@ -6,29 +6,32 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 STAMP := .venv/.installed
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); [ $$n -gt 2 ] && echo 2 || echo $$n)
-SCHEMA := docs/schema.json
+PARTS := experiment:schema sweep:schema-sweep cluster:schema-cluster
 
-.PHONY: run test test-slow check schema setup clean
+.PHONY: run test test-slow test-cluster check schema setup clean
 
 run: $(STAMP)
 	$(BIN)/tokexp run experiments/seitpp.yaml
 
 test: $(STAMP)
-	$(BIN)/pytest -n $(WORKERS) -m "not slow and not gpu"
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not slow and not gpu"
 
 test-slow: $(STAMP)
-	$(BIN)/pytest -n $(WORKERS) -m "slow and not gpu"
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "slow and not gpu"
+
+test-cluster: $(STAMP)
+	$(BIN)/pytest tests/cluster
 
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	@if [ -f $(SCHEMA) ]; then $(BIN)/tokexp schema | cmp -s - $(SCHEMA) \
-	  || { echo "$(SCHEMA) is not current: run make schema"; exit 1; }; fi
+	@for part in $(PARTS); do $(BIN)/tokexp schema --of $${part%:*} | cmp -s - docs/$${part#*:}.json \
+	  || { echo "docs/$${part#*:}.json is not current: run make schema"; exit 1; }; done
 
 schema: $(STAMP)
-	$(BIN)/tokexp schema --output $(SCHEMA)
+	@for part in $(PARTS); do $(BIN)/tokexp schema --of $${part%:*} --output docs/$${part#*:}.json; done
 
 setup: $(STAMP)
 

@@ -59,6 +59,14 @@ def test_its_spec_validates_and_says_what_it_seems_to(tmp_path: Path) -> None:
     assert experiment.seeds == (0, 1, 2)
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_its_sweeps_validate(number: int, tmp_path: Path) -> None:
+    text = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[number]
+    file = tmp_path / "mine.yaml"
+    file.write_text(text.replace("../experiments/", f"{ROOT}/experiments/"))
+    assert _run(["validate", str(file)]) == 0
+
+
 def test_its_broken_spec_is_reported_as_it_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = README.split("$ tokexp validate experiments/mine.yaml\n")[1].split("```")[0].splitlines()
     good = (ROOT / "experiments" / "seitpp.yaml").read_text(encoding="utf-8")
@@ -75,9 +83,11 @@ def test_its_broken_spec_is_reported_as_it_says(tmp_path: Path, capsys: pytest.C
 
 
 def test_the_way_of_a_run_leads_through_files_that_exist() -> None:
-    way = re.findall(r"`(tokexp/[a-z_/]+\.py)`", README.split("`tokexp run experiments/seitpp.yaml` goes")[1])
+    told = README.split("`tokexp run experiments/seitpp.yaml` goes")[1].split("| folder |")[0]
+    way = re.findall(r"`(tokexp/[a-z_/]+\.py)`", told)
     assert way[0] == "tokexp/cli.py"
-    assert way[-1] == "tokexp/objectives/mtm.py"
+    assert "tokexp/objectives/mtm.py" in way
+    assert way[-1] == "tokexp/launch/slurm.py"
     assert all((ROOT / file).is_file() for file in way)
 
 

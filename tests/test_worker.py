@@ -12,7 +12,7 @@ from tests.launch import fake_stages
 from tokexp import worker
 from tokexp.launch.attempts import Tail, new_attempt
 from tokexp.launch.base import CLAIMED, DONE, FAILED, STOPPED
-from tokexp.launch.controller import stage_job
+from tokexp.launch.work import stage_job
 from tokexp.ledger.claims import Claim, holder
 from tokexp.ledger.outputs import is_done, read_record, read_result, verify
 from tokexp.ledger.workspace import Workspace

@@ -9,7 +9,6 @@ import json as json_text
 import os
 import sys
 from contextlib import suppress
-from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +17,36 @@ import typer
 from typer.core import TyperGroup
 
 from tokexp import __version__
+from tokexp.cli_options import (
+    AsJson,
+    Cluster,
+    Detach,
+    Driver,
+    DryRun,
+    File,
+    Files,
+    Follow,
+    Jobs,
+    LanguagePart,
+    Launch,
+    LauncherName,
+    MaybeBench,
+    MaybeBlock,
+    MaybeRef,
+    MaybeSweep,
+    Metric,
+    Model,
+    Overrides,
+    Part,
+    Ref,
+    SchemaFile,
+    Sources,
+    StorePath,
+    Table,
+    Top,
+    Watch,
+    WorkspacePath,
+)
 from tokexp.errors import SpecError, TokexpError
 
 
@@ -41,29 +70,6 @@ store = typer.Typer(help="Look at a token store.", no_args_is_help=True)
 app.add_typer(store, name="store")
 
 
-class LauncherName(StrEnum):
-    """How stages get to run on this machine."""
-
-    local = "local"
-    inline = "inline"
-
-
-File = Annotated[Path, typer.Argument(help="An experiment's YAML file.", show_default=False)]
-Ref = Annotated[str, typer.Argument(help="A run, its spec file, its name, or the start of a reference.")]
-MaybeRef = Annotated[
-    str | None, typer.Argument(metavar="[REF]", help="A run, its spec file or its name; all runs if not given.")
-]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a field; may be given again.")
-]
-WorkspacePath = Annotated[
-    Path | None,
-    typer.Option(envvar="TOKEXP_WORKSPACE", help="The folder of outputs.", show_default="workspace"),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-StorePath = Annotated[Path, typer.Argument(help="A .tokens file.", show_default=False)]
-
-
 def _show_version(asked: bool) -> None:
     if asked:
         typer.echo(__version__)
@@ -81,10 +87,10 @@ def _options(
 
 @app.command()
 def validate(
-    files: Annotated[list[Path], typer.Argument(help="Experiments' YAML files.", show_default=False)],
+    files: Files,
     overrides: Overrides = None, json: AsJson = False,
 ) -> int:  # fmt: skip
-    """Check experiments and report every problem with its place."""
+    """Check files and report every problem with its place."""
     from tokexp.verbs import specs
 
     return specs.validate(files, overrides or [], json)
@@ -92,11 +98,13 @@ def validate(
 
 @app.command()
 def show(
-    file: File, overrides: Overrides = None,
-    sources: Annotated[bool, typer.Option("--sources", help="Say where each value comes from.")] = False,
-    json: AsJson = False,
+    file: File, overrides: Overrides = None, sources: Sources = False, model: Model = False, json: AsJson = False,
 ) -> int:  # fmt: skip
-    """Print an experiment with everything implied filled in."""
+    """Print an experiment or a sweep, everything filled in."""
+    if model:
+        from tokexp.verbs import model_sizes
+
+        return model_sizes.show_model(file, overrides or [], json)
     from tokexp.verbs import specs
 
     return specs.show(file, overrides or [], sources, json)
@@ -104,20 +112,16 @@ def show(
 
 @app.command()
 def schema(
-    output: Annotated[Path | None, typer.Option(help="File to write; stdout if not given.")] = None,
-    json: AsJson = False,
-) -> int:
+    of: Part = LanguagePart.experiment, output: SchemaFile = None, json: AsJson = False
+) -> int:  # fmt: skip
     """Write the JSON Schema that editors check experiments by."""
     from tokexp.verbs import specs
 
-    return specs.schema(output, json)
+    return specs.schema(of.value, output, json)
 
 
 @app.command("list")
-def list_kinds(
-    block: Annotated[str | None, typer.Argument(metavar="[BLOCK]", help="One block, such as objective.")] = None,
-    json: AsJson = False,
-) -> int:
+def list_kinds(block: MaybeBlock = None, json: AsJson = False) -> int:
     """List the kinds that each block of an experiment knows."""
     from tokexp.verbs import specs
 
@@ -126,7 +130,7 @@ def list_kinds(
 
 @app.command()
 def plan(file: File, overrides: Overrides = None, workspace: WorkspacePath = None, json: AsJson = False) -> int:
-    """Print the stages that an experiment needs, and what is done."""
+    """Print the stages that are needed, and what is done."""
     from tokexp.verbs import running
 
     return running.plan(file, overrides or [], workspace, json)
@@ -135,22 +139,71 @@ def plan(file: File, overrides: Overrides = None, workspace: WorkspacePath = Non
 @app.command()
 def run(
     file: File, overrides: Overrides = None, workspace: WorkspacePath = None,
-    launcher: Annotated[LauncherName, typer.Option(help="local: a process per stage; inline: in this process.")] = (
-        LauncherName.local
-    ),
-    jobs: Annotated[int | None, typer.Option(min=1, max=1024, help="Most stages at once.", show_default=False)] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Start it and return.")] = False,
-    json: AsJson = False,
+    launcher: Launch = LauncherName.local, jobs: Jobs = None, detach: Detach = False,
+    on: Cluster = None, watch: Watch = False, dry_run: DryRun = False, json: AsJson = False,
 ) -> int:  # fmt: skip
     """Run what is not done yet, and print the results."""
+    if on is not None or watch or dry_run:
+        from tokexp.verbs import clusters, sweeping
+
+        how = sweeping.How(on, launcher.value, jobs, watch=watch, dry_run=dry_run, detach=detach)
+        return clusters.run(file, overrides or [], workspace, how, json)
     from tokexp.verbs import running
 
     return running.run(file, overrides or [], workspace, launcher.value, jobs, detach, json)
 
 
 @app.command()
+def sweep(
+    file: File, overrides: Overrides = None, workspace: WorkspacePath = None, on: Cluster = None,
+    launcher: Launch = LauncherName.local, jobs: Jobs = None,
+    watch: Watch = False, driver: Driver = None, dry_run: DryRun = False, detach: Detach = False, json: AsJson = False,
+) -> int:  # fmt: skip
+    """Run the trials of a sweep, and print its table."""
+    from tokexp.verbs import sweeping
+
+    how = sweeping.How(on, launcher.value, jobs, watch, driver is not None, dry_run, detach)
+    return sweeping.sweep(file, overrides or [], workspace, how, json)
+
+
+@app.command()
+def tick(
+    ref: MaybeSweep = None,
+    workspace: WorkspacePath = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay and drive it until the end.")] = False,
+    json: AsJson = False,
+) -> int:
+    """Advance sweeps on a cluster: settle, submit what is next."""
+    from tokexp.verbs import sweeping
+
+    return sweeping.tick(ref, workspace, watch, json)
+
+
+@app.command()
+def compare(
+    refs: Annotated[list[str], typer.Argument(metavar="REF...", help="Runs and sweeps.", show_default=False)],
+    workspace: WorkspacePath = None, metric: Metric = None, output: Table = None, json: AsJson = False,
+) -> int:  # fmt: skip
+    """Print runs and sweeps side by side, paired by seed."""
+    from tokexp.verbs import comparing
+
+    return comparing.compare(refs, workspace, metric, output, json)
+
+
+@app.command()
+def leaderboard(
+    workspace: WorkspacePath = None, metric: Metric = None, output: Table = None,
+    top: Top = 20, json: AsJson = False,
+) -> int:  # fmt: skip
+    """Print the best cases of all runs and sweeps."""
+    from tokexp.verbs import comparing
+
+    return comparing.leaderboard(workspace, metric, output, top, json)
+
+
+@app.command()
 def status(ref: MaybeRef = None, workspace: WorkspacePath = None, json: AsJson = False) -> int:
-    """Print the state of runs, or of the stages of one run."""
+    """Print the state of runs and sweeps, or of one of them."""
     from tokexp.verbs import running
 
     return running.status(ref, workspace, json)
@@ -158,9 +211,7 @@ def status(ref: MaybeRef = None, workspace: WorkspacePath = None, json: AsJson =
 
 @app.command()
 def logs(
-    ref: Ref, workspace: WorkspacePath = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until the run ends.")] = False,
-    json: AsJson = False,
+    ref: Ref, workspace: WorkspacePath = None, follow: Follow = False, json: AsJson = False,
 ) -> int:  # fmt: skip
     """Print what the stages of a run say."""
     from tokexp.verbs import running
@@ -170,7 +221,7 @@ def logs(
 
 @app.command()
 def cancel(ref: Ref, workspace: WorkspacePath = None, json: AsJson = False) -> int:
-    """Stop a run; its stages save a checkpoint first."""
+    """Stop a run or a sweep; stages save a checkpoint first."""
     from tokexp.verbs import running
 
     return running.cancel(ref, workspace, json)
@@ -178,7 +229,7 @@ def cancel(ref: Ref, workspace: WorkspacePath = None, json: AsJson = False) -> i
 
 @app.command()
 def retry(ref: Ref, workspace: WorkspacePath = None, json: AsJson = False) -> int:
-    """Run again what failed or was stopped in a run."""
+    """Run again what failed or was stopped."""
     from tokexp.verbs import running
 
     return running.retry(ref, workspace, json)
@@ -202,7 +253,7 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
     json: AsJson = False,
 ) -> int:
-    """Remove outputs that no recorded run needs."""
+    """Remove outputs that no recorded run or sweep needs."""
     from tokexp.verbs import records
 
     return records.gc(workspace, dry_run, json)
@@ -277,17 +328,14 @@ def report(
     ] = None,
     json: AsJson = False,
 ) -> int:  # fmt: skip
-    """Write a run's results and curves as one HTML file."""
+    """Write results and curves as one HTML file."""
     from tokexp.verbs import showing
 
     return showing.report(ref, workspace, output, json)
 
 
 @app.command()
-def bench(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One benchmark; all if not given.")] = None,
-    json: AsJson = False,
-) -> int:
+def bench(name: MaybeBench = None, json: AsJson = False) -> int:
     """Measure tokexp on this machine, beside its bounds."""
     from tokexp.verbs import showing
 

@@ -172,7 +172,7 @@ def _run_claimed(
     started = time.monotonic()
     log.append(
         "started", attempt=folder.name, key=job.key, kind=job.payload.kind, label=job.label, seed=job.seed,
-        inputs=job.inputs, pid=os.getpid(), host=socket.gethostname(), versions=package_versions(),
+        inputs=job.inputs, pid=os.getpid(), host=socket.gethostname(), versions=package_versions(), gpus=job.gpus,
     )  # fmt: skip
     try:
         if stop():  # Cancelled before it began: a stage that takes no steps would not look.
@@ -329,10 +329,14 @@ def main(arguments: list[str] | None = None) -> int:
     if len(given) != 1 or not (Path(given[0]) / JOB_FILE).is_file():
         sys.stderr.write("usage: python -m tokexp.worker FOLDER, where FOLDER holds a job.json\n")
         return 2
-    stop = StopRequest(Path(given[0]))
+    folder = Path(given[0]).absolute()
+    job = json.loads((folder / JOB_FILE).read_text())
+    if job.get("cwd") and Path(job["cwd"]).is_dir():
+        os.chdir(job["cwd"])
+    stop = StopRequest(folder)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, lambda *_: stop.request("signal"))
-    return run_attempt(Path(given[0]), stop)
+    return run_attempt(folder, stop)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import torch
 
 from tokexp.launch.attempts import Tail, attempts_of
 from tokexp.launch.base import JOB_FILE
-from tokexp.launch.controller import RunOutcome, run_plan
 from tokexp.launch.inline import InlineLauncher
+from tokexp.launch.run import RunOutcome, run_plan
 from tokexp.ledger.events import EventLog
 from tokexp.ledger.outputs import read_record, read_result, verify
 from tokexp.ledger.workspace import Workspace

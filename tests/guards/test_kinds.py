@@ -12,17 +12,21 @@ from tokexp.registry import PACKAGES
 from tokexp.spec.augment import COMBINATORS, Step
 from tokexp.spec.data import DataSpec
 from tokexp.spec.evaluation import EvaluationSpec
-from tokexp.spec.models import ModelSpec, StemSpec
+from tokexp.spec.models import ModelSpec
+from tokexp.spec.morphing import GrouperSpec
 from tokexp.spec.objectives import ObjectiveSpec
 from tokexp.spec.stages import StagePayload
+from tokexp.spec.stems import StemSpec
 from tokexp.spec.storage import CodecSpec
 from tokexp.spec.tasks import TaskSpec
+from tokexp.spec.teachers import TargetSpec
+from tokexp.spec.terms import TermSpec
 from tokexp.spec.tokenizers import TokenizerSpec
 
 UNIONS: dict[str, Any] = {
     "data": DataSpec, "tokenizers": TokenizerSpec, "codecs": CodecSpec, "models": ModelSpec, "stems": StemSpec,
-    "augment": Step, "objectives": ObjectiveSpec, "tasks": TaskSpec, "evaluation": EvaluationSpec,
-    "stages": StagePayload,
+    "augment": Step, "objectives": ObjectiveSpec, "terms": TermSpec, "tasks": TaskSpec, "evaluation": EvaluationSpec,
+    "stages": StagePayload, "groupers": GrouperSpec, "targets": TargetSpec,
 }  # fmt: skip
 SOURCE = re.compile(r"(19|20)\d\d|SeiT|MAGE|MAE\b|BEiT|ImageNet|scikit-learn|torchvision|timm|\b[Oo]wn\b|DESIGN|Lloyd")
 

@@ -17,6 +17,12 @@ objective: {kind: mtm, train: {epochs: 1, batch_size: 64}}
 tasks:
   probe: {kind: probe}
 """
+SWEEP = """\
+schema: 1
+name: light-sweep
+experiment: light.yaml
+grid: {objective.train.lr: [0.001, 0.002]}
+"""
 PROGRAM = """
 import sys
 from tokexp.cli import _run
@@ -30,14 +36,19 @@ sys.exit(code)
     "verb",
     [
         ["--help"], ["version"], ["validate", "SPEC"], ["validate", "SPEC", "--json"], ["show", "SPEC", "--sources"],
-        ["schema"], ["list"], ["plan", "SPEC"], ["status"], ["status", "--json"],
+        ["schema"], ["list"], ["schema", "--of", "sweep"],
+        ["validate", "SWEEP"], ["show", "SWEEP"], ["plan", "SWEEP"], ["plan", "SWEEP", "--json"], ["tick"],
+        ["plan", "SPEC"], ["status"], ["status", "--json"],
     ],
     ids=" ".join,
 )  # fmt: skip
 def test_a_light_verb_loads_no_heavy_package(verb: list[str], tmp_path: Path) -> None:
     spec = tmp_path / "light.yaml"
     spec.write_text(SPEC, encoding="utf-8")
-    arguments = [str(spec) if word == "SPEC" else word for word in verb]
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text(SWEEP, encoding="utf-8")
+    files = {"SPEC": str(spec), "SWEEP": str(sweep)}
+    arguments = [files.get(word, word) for word in verb]
     ended = subprocess.run(
         [sys.executable, "-c", PROGRAM, ",".join(HEAVY), *arguments],
         capture_output=True, text=True, check=False, cwd=tmp_path,

@@ -4,7 +4,7 @@ import pytest
 
 from tokexp.plan.keys import canonical, differences, stage_key
 from tokexp.spec.objectives import Mtm
-from tokexp.spec.stages import PretrainStage
+from tokexp.spec.stages import DownstreamStage, PretrainStage
 
 
 def pretrain(**objective: Any) -> PretrainStage:
@@ -62,4 +62,11 @@ def test_every_default_of_the_pretraining_is_pinned_by_its_key() -> None:
     assert key(pretrain()) == GOLDEN
 
 
+def test_every_default_of_a_classification_is_pinned_by_its_key() -> None:
+    given = {"kind": "downstream", "model": {"kind": "vit"}, "embed": "codebook", "policy": []}
+    payload = DownstreamStage.model_validate({**given, "task": {"kind": "classify"}})
+    assert stage_key("downstream", payload, {"tokens": "ab"}, None, 0) == GOLDEN_CLASSIFICATION
+
+
 GOLDEN = "56021bed2b98914b56ebc5b5275fe26df7bbb621"
+GOLDEN_CLASSIFICATION = "295a464c00ab475593a4f1dea86ee816b8a4d3fb"

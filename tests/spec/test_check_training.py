@@ -117,3 +117,15 @@ def test_processes_must_share_the_micro_batches_evenly(
 def test_gpus_on_a_stage_that_computes_on_the_cpu_are_refused(tmp_path: Path) -> None:
     text = _TOKENS + "tasks: {a: {kind: probe}}\nresources: {tokens: {device: cpu, gpus: 1}}\n"
     assert [path for path, _ in _problems(tmp_path, text)] == ["resources.tokens.gpus"]
+
+
+@pytest.mark.parametrize(
+    ("objective", "init", "refused"),
+    [("supervised", "auto", True), ("supervised", "scratch", False), ("mtm", "auto", False)],
+)
+def test_images_whose_labels_the_pretraining_learned_cannot_be_held_out(
+    tmp_path: Path, objective: str, init: str, refused: bool
+) -> None:
+    text = _TOKENS + "model: {kind: vit, stem: {kind: conv2x2}}\n" + f"objective: {{kind: {objective}}}\n"
+    text += f"tasks: {{a: {{kind: classify, init: {init}, validation: {{fraction: 0.2}}}}}}\n"
+    assert [path for path, _ in _problems(tmp_path, text)] == (["tasks.a.validation"] if refused else [])

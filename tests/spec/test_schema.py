@@ -3,9 +3,14 @@
 import json
 from typing import Any
 
+import pytest
+
+from tokexp.spec.base import Spec
+from tokexp.spec.cluster import ClusterSpec
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.schema import SCHEMA_ID, json_schema, kinds
 from tokexp.spec.shape import fields_of
+from tokexp.spec.sweep import SweepSpec
 
 
 def _references(node: Any) -> set[str]:
@@ -25,8 +30,22 @@ def test_the_schema_is_json_with_a_name_and_every_block() -> None:
     assert schema["else"]["required"] == ["schema", "data"]
 
 
-def test_every_definition_that_is_referred_to_exists() -> None:
-    schema = json_schema()
+@pytest.mark.parametrize(
+    ("of", "spec", "required"),
+    [("sweep", SweepSpec, ["schema", "experiment"]), ("cluster", ClusterSpec, ["schema"])],
+)
+def test_sweeps_and_profiles_have_schemas_of_their_own(of: str, spec: type[Spec], required: list[str]) -> None:
+    schema = json.loads(json.dumps(json_schema(of)))
+    assert schema["$id"] == SCHEMA_ID.replace("experiment", of)
+    assert schema["title"] == f"tokexp {of}"
+    assert set(schema["else"]["properties"]) == {*fields_of(spec), "extends"}
+    assert schema["else"]["required"] == required
+    assert "required" not in schema["then"]
+
+
+@pytest.mark.parametrize("of", ["experiment", "sweep", "cluster"])
+def test_every_definition_that_is_referred_to_exists(of: str) -> None:
+    schema = json_schema(of)
     assert {name.removeprefix("#/$defs/") for name in _references(schema)} <= set(schema["$defs"])
 
 
@@ -53,8 +72,19 @@ def test_a_file_that_extends_others_may_write_parts_of_blocks() -> None:
     assert schema["if"] == {"required": ["extends"]}
 
 
-def test_every_field_is_described() -> None:
-    for name, one in json_schema()["$defs"].items():
+def test_what_sweeps_may_write_short_is_allowed() -> None:
+    defs = json_schema("sweep")["$defs"]
+    assert set(defs["Condition"]["anyOf"][0]["type"]) == {"string", "number", "boolean", "null", "array"}
+    assert defs["Published"]["anyOf"][0]["type"] == "string"
+    fields = json_schema("sweep")["else"]["properties"]
+    case = fields["cases"]["anyOf"][0]["additionalProperties"]
+    assert {"$ref": "#/$defs/Reference"} in case["anyOf"]
+    assert {"type": "string"} in json_schema("cluster")["else"]["properties"]["poll"]["anyOf"]
+
+
+@pytest.mark.parametrize("of", ["experiment", "sweep", "cluster"])
+def test_every_field_is_described(of: str) -> None:
+    for name, one in json_schema(of)["$defs"].items():
         for field, schema in one.get("properties", {}).items():
             assert field == "kind" or "description" in schema, f"{name}.{field}"
 
@@ -62,7 +92,8 @@ def test_every_field_is_described() -> None:
 def test_all_blocks_list_their_kinds_with_what_they_are() -> None:
     found = kinds()
     assert set(found) == {
-        "data", "tokenizer", "codec", "stem", "model", "augment", "objective", "tasks", "evaluate"
+        "data", "tokenizer", "codec", "stem", "model", "augment", "objective", "terms", "tasks", "evaluate", "sampler",
+        "pruner",
     }  # fmt: skip
     assert "mtm" in dict(found["objective"])
     assert dict(found["model"])["vit"]

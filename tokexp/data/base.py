@@ -64,6 +64,8 @@ class Batch:
 
     indices: (B, H, W) int64 tokens, before lookup. values: (B, C, H, W) float32 embeddings or pixels.
     labels: (B,) int64 class of each image. targets: (B, classes) float32 soft targets once samples were mixed.
+    target_indices: (B, rows, columns) int64 tokens that an objective predicts, beside pixels.
+    other_view: (B, C, H, W) float32, values that were augmented another time, for objectives that compare views.
     """
 
     labels: torch.Tensor
@@ -71,6 +73,8 @@ class Batch:
     indices: torch.Tensor | None = None
     values: torch.Tensor | None = None
     targets: torch.Tensor | None = None
+    target_indices: torch.Tensor | None = None
+    other_view: torch.Tensor | None = None
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -82,7 +86,7 @@ class Batch:
 
     def part(self, start: int, stop: int) -> Batch:
         """Return the samples from `start` to before `stop`."""
-        cut = {name: getattr(self, name) for name in ("indices", "values", "targets")}
+        cut = {name: getattr(self, name) for name in ("indices", "values", "targets", "target_indices")}
         return Batch(
             self.labels[start:stop],
             self.num_classes,
@@ -102,6 +106,7 @@ def join(parts: Sequence[Batch]) -> Batch:
 
     soft = any(part.targets is not None for part in parts)
     values = [part.values for part in parts if part.values is not None]
+    beside = [part.target_indices for part in parts if part.target_indices is not None]
     if len(values) != len(parts):
         raise ValueError("only batches after lookup can be joined")
     return Batch(
@@ -109,4 +114,5 @@ def join(parts: Sequence[Batch]) -> Batch:
         num_classes=parts[0].num_classes,
         values=torch.cat(values),
         targets=torch.cat([part.soft_targets() for part in parts]) if soft else None,
+        target_indices=torch.cat(beside) if len(beside) == len(parts) else None,
     )

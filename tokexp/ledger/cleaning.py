@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from tokexp.durable import folder_bytes
-from tokexp.errors import InputError
+from tokexp.errors import DamagedError, InputError
 from tokexp.ledger.claims import LEASE_S, claim_lock, holder
 from tokexp.ledger.locks import file_lock
 from tokexp.ledger.outputs import is_done
 from tokexp.ledger.runs import read_runs
+from tokexp.ledger.sweeps import read_trials
 from tokexp.ledger.workspace import Workspace
 
 What = Literal["work", "leftover", "damaged", "output"]
@@ -95,7 +96,12 @@ def _outputs(workspace: Workspace, held: set[str], kept: list[str]) -> Found:
     if problems:
         kept.append(f"all outputs, since it is not known what these runs need: {'; '.join(problems)}")
         return
-    needed = held.union(*(record.keys() for record in records))
+    try:
+        sweeps = [read_trials(file.parent) for file in sorted(workspace.sweeps.glob("*/sweep.json"))]
+    except DamagedError as error:
+        kept.append(f"all outputs, since it is not known what this sweep needs: {error}")
+        return
+    needed = held.union(*(record.keys() for record in records), *(sweep.nodes.keys() for sweep in sweeps))
     for _, key, path in workspace.outputs():
         if key not in needed and _KEY.fullmatch(key):
             yield "output", path, key

@@ -32,15 +32,19 @@ _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=T
 
 
 class EventLog:
-    """The open log of one attempt.
+    """An open log: of one attempt, or of one sweep.
 
     Opening an existing file goes on behind its last good line: a line that was being written when the process died is
     cut off; from an altered line on, the file is first copied to `events.damaged-<time>.jsonl`. Both are said in
     `problems`.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open for appending; folder and file are made if needed. Raises OSError if that is impossible."""
+    def __init__(self, path: Path, types: frozenset[str] = TYPES, synced: frozenset[str] = SYNCED) -> None:
+        """Open for appending; folder and file are made if needed. Raises OSError if that is impossible.
+
+        `types` are the event types that are known, `synced` those that reach the disk before `append` returns.
+        """
+        self._types, self._synced = types, synced
         path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not path.exists()
         self.path = path
@@ -59,8 +63,8 @@ class EventLog:
 
         An event that could not be written whole is not in the file at all.
         """
-        if event_type not in TYPES:
-            raise ValueError(f"no event type {event_type!r}; there are {', '.join(sorted(TYPES))}")
+        if event_type not in self._types:
+            raise ValueError(f"no event type {event_type!r}; there are {', '.join(sorted(self._types))}")
         with self._lock:
             number = self._count
             text = _encode({**fields, "n": number, "t": time.time(), "e": event_type}).encode()
@@ -68,7 +72,7 @@ class EventLog:
             line = b'%b,"c":"%08x"}\n' % (text[:-1], check)
             self._write(line)
             self._count, self._check, self._size = number + 1, check, self._size + len(line)
-            if event_type in SYNCED:
+            if event_type in self._synced:
                 os.fsync(self._descriptor)
         return number
 

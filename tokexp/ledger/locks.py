@@ -26,6 +26,21 @@ def file_lock(path: Path, timeout_s: float = 60.0) -> Iterator[Path]:
         os.close(descriptor)
 
 
+@contextmanager
+def if_free(path: Path) -> Iterator[bool]:
+    """Hold the lock file `path` if nobody else does; gives whether it is held now.
+
+    Raises InputError if the file cannot be made, or if the file system has no locks.
+    """
+    descriptor = _open(path)
+    held = descriptor is not None and _locked(descriptor, path) and _still_named(descriptor, path)
+    try:
+        yield held
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
 def _acquire(path: Path, deadline: float) -> int:
     pause = 0.001
     while True:

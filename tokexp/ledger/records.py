@@ -34,6 +34,7 @@ class AttemptRecord:
     state: running, done, failed, stopped, or lost (it did not end, and no live process holds its claim).
     cause: of a failure (code, nan, memory, disk, input, lost) or a stop (signal, cancel, claimed, timeout).
     restarts: how often the same attempt was started again (a requeue). resumed: the update it went on from, if any.
+    used: seconds at work, all restarts included. gpus: how many it held, on all machines together.
     """
 
     id: str
@@ -61,6 +62,8 @@ class AttemptRecord:
     message: str | None
     metrics: dict[str, float]
     facts: dict[str, Any]
+    gpus: int
+    used: float
 
 
 class Ledger:

@@ -37,6 +37,7 @@ class RunRecord(BaseModel):
     created: float = Field(default_factory=time.time, description="Unix seconds.")
     spec_file: str = Field("", description="The file that was run.")
     spec_text: str = Field("", description="Its text.")
+    cwd: str = Field("", description="The folder that relative paths of the spec are seen from.")
     resolved: dict[str, Any] = Field({}, description="The spec with everything filled in.")
     sources: dict[str, Any] = Field({}, description="Where each value came from.")
     provenance: dict[str, Any] = Field({}, description="Code, versions and machine.")

@@ -8,7 +8,7 @@ from typing import Any
 
 from tokexp.ledger.events import Event, Scan
 
-VERSION = 1
+VERSION = 2
 """Version of the tables; a ledger of another version is rebuilt."""
 
 TABLES = """
@@ -16,7 +16,8 @@ CREATE TABLE attempts (
     id TEXT PRIMARY KEY, key TEXT NOT NULL, kind TEXT NOT NULL, label TEXT NOT NULL, seed INTEGER, inputs TEXT NOT NULL,
     host TEXT NOT NULL, pid INTEGER NOT NULL, versions TEXT NOT NULL, started REAL NOT NULL, restarts INTEGER NOT NULL,
     updated REAL NOT NULL, state TEXT NOT NULL, ended REAL, resumed INTEGER, step INTEGER, done REAL, total REAL,
-    unit TEXT, rate REAL, seconds REAL, cause TEXT, message TEXT, metrics TEXT NOT NULL, facts TEXT NOT NULL
+    unit TEXT, rate REAL, seconds REAL, cause TEXT, message TEXT, metrics TEXT NOT NULL, facts TEXT NOT NULL,
+    gpus INTEGER NOT NULL, used REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX attempts_by_key ON attempts (key);
 CREATE INDEX attempts_by_kind ON attempts (kind, state);
@@ -30,7 +31,7 @@ CREATE TABLE offsets (attempt TEXT PRIMARY KEY, offset INTEGER NOT NULL, events 
 
 _STARTED = (
     "INSERT INTO attempts (id, key, kind, label, seed, inputs, host, pid, versions, started, restarts, updated, state,"
-    " metrics, facts) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, 'running', '{}', '{}')"
+    " gpus, metrics, facts, used) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, 'running', ?, '{}', '{}', 0)"
     " ON CONFLICT (id) DO UPDATE SET restarts = restarts + 1, updated = excluded.updated, state = 'running',"
     " host = excluded.host, pid = excluded.pid, versions = excluded.versions, ended = NULL, cause = NULL,"
     " message = NULL"
@@ -72,14 +73,19 @@ def _fold(connection: sqlite3.Connection, attempt: str, event: Event) -> None:
         connection.executemany("INSERT OR REPLACE INTO metrics VALUES (?, ?, ?, ?, ?)", rows)
     changes = {"updated": when, **_changes(kind, event, when)}
     columns = ", ".join(f"{column} = ?" for column in changes)
-    connection.execute(f"UPDATE attempts SET {columns} WHERE id = ?", (*changes.values(), attempt))
+    # The time between a death and the next start is nobody's; between two other events the attempt was at work.
+    used = "used" if kind == "started" else "used + MAX(0, ? - updated)"
+    times = () if kind == "started" else (when,)
+    connection.execute(
+        f"UPDATE attempts SET used = {used}, {columns} WHERE id = ?", (*times, *changes.values(), attempt)
+    )
 
 
 def _started_row(attempt: str, event: Event, when: float) -> tuple[Any, ...]:
     return (
         attempt, str(event.get("key", "")), str(event.get("kind", "")), str(event.get("label", "")), event.get("seed"),
         _dump(event.get("inputs")), str(event.get("host", "")), int(event.get("pid") or 0),
-        _dump(event.get("versions")), when, when,
+        _dump(event.get("versions")), when, when, int(event.get("gpus") or 0),
     )  # fmt: skip
 
 

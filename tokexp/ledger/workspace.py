@@ -5,6 +5,7 @@
     work/<key>/               checkpoints and the claim of a stage that is not finished
     attempts/<attempt>/       job.json, events.jsonl, logs
     runs/<ref>.json           what was asked for
+    sweeps/<ref>/             a sweep: its record, its trials, its search
     ledger.sqlite             summary of all events; can be rebuilt
     tmp/  damaged/            outputs being written; outputs that did not match their digests
 
@@ -28,6 +29,7 @@ LAYOUT = 1
 VARIABLE = "TOKEXP_WORKSPACE"
 """Environment variable that names the workspace."""
 
+_KEY = re.compile(r'"key":"([0-9a-f]{40})"')
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -51,6 +53,11 @@ class Workspace:
     def runs(self) -> Path:
         """One record per run."""
         return self.root / "runs"
+
+    @property
+    def sweeps(self) -> Path:
+        """One folder per sweep."""
+        return self.root / "sweeps"
 
     @property
     def tmp(self) -> Path:
@@ -115,6 +122,8 @@ class Workspace:
                 keys |= {node["key"] for node in json.loads(path.read_text())["nodes"]}
             except (OSError, ValueError, KeyError, TypeError):
                 continue
+        for path in self.sweeps.glob("*/trials.jsonl"):
+            keys |= set(_KEY.findall(path.read_text(errors="replace")))
         return keys
 
     def check(self) -> None:

@@ -14,6 +14,7 @@ from tokexp.plan.graph import Plan, StageNode
 from tokexp.spec.base import Spec
 from tokexp.spec.data import DataSpec, SeitReleaseData
 from tokexp.spec.models import VitSpec
+from tokexp.spec.permuted import Mapet, Pim
 from tokexp.spec.stages import (
     AdaptStage,
     DownstreamStage,
@@ -81,7 +82,7 @@ class Shape:
 def estimate_plan(plan: Plan, counts: Mapping[str, int], durations: Durations | None = None) -> dict[str, Estimate]:
     """Return what every stage will take, by key. `counts` are images by split, {} if they are not known."""
     shape = shape_of([node.payload for node in plan.nodes], counts)
-    return {node.key: _estimate(node, shape, durations) for node in plan.nodes}
+    return {node.key: estimate_stage(node, shape, durations) for node in plan.nodes}
 
 
 def shape_of(payloads: Iterable[Spec], counts: Mapping[str, int]) -> Shape:
@@ -122,7 +123,7 @@ def work_of(payload: Spec, shape: Shape) -> Work:
             return _adapt(payload, shape)
         case PretrainStage():
             train = payload.objective.train
-            forward = forward_operations(payload.model, shape) * (_VISIBLE if payload.objective.kind == "mtm" else 1.0)
+            forward = forward_operations(payload.model, shape) * _over_plain(payload, shape)
             return _training(train, shape.kept, forward, 4 * parameters(payload.model, shape))
         case DownstreamStage():
             return _downstream(payload, shape)
@@ -136,6 +137,15 @@ def forward_operations(model: VitSpec, shape: Shape) -> float:
     tokens, width = _model_tokens(model, shape), model.width
     block = (8 + 4 * model.mlp_ratio) * tokens * width**2 + 4 * tokens**2 * width
     return model.depth * block
+
+
+def _over_plain(payload: PretrainStage, shape: Shape) -> float:
+    """Return an objective's forward pass over the plain model's: what it leaves out, or its further rows."""
+    objective, rows = payload.objective, _model_tokens(payload.model, shape)
+    if isinstance(objective, (Pim, Mapet)):
+        streams = 2 if isinstance(objective, Mapet) else 1
+        return 1 + streams * max(0, objective.predicted(rows - 1)) / rows
+    return _VISIBLE if objective.kind == "mtm" else 1.0
 
 
 def parameters(model: VitSpec, shape: Shape) -> int:
@@ -206,7 +216,8 @@ def _kept(storage: StorageSpec, shape: Shape) -> int:
     return max(1, min(shape.train, int((budget - 4 * shape.codes * shape.width) / per_image)))
 
 
-def _estimate(node: StageNode, shape: Shape, durations: Durations | None) -> Estimate:
+def estimate_stage(node: StageNode, shape: Shape, durations: Durations | None) -> Estimate:
+    """Return what one stage will take, among stages of this shape."""
     work = work_of(node.payload, shape)
     measured = _measured_speed(durations(node.kind)) if durations is not None else None
     if measured is not None:

@@ -1,20 +1,25 @@
 """The graph of stages that an experiment needs, equal stages merged.
 
 tokenizer -> tokens -> adapt -> pretrain -> downstream -> evaluate; a stage that a spec does not ask for is not there.
+A model of pixels has tokens only as the targets of its pre-training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
+from tokexp.data.listing import ABSENT
 from tokexp.data.listing import fingerprint as data_fingerprint
 from tokexp.plan.keys import digest, stage_key
+from tokexp.plan.teachers import other_experiment, take_from, weights_source
 from tokexp.spec.augment import AdaptSpec, TokenAdapt, walk_steps
 from tokexp.spec.base import Spec
 from tokexp.spec.data import SeitReleaseData
 from tokexp.spec.evaluation import Clean, Corruption, EvaluationSpec
 from tokexp.spec.experiment import Experiment
+from tokexp.spec.morphing_terms import target_of
 from tokexp.spec.resources import Resources
 from tokexp.spec.stages import (
     AdaptStage,
@@ -25,7 +30,10 @@ from tokexp.spec.stages import (
     TokenizerStage,
     TokensStage,
 )
+from tokexp.spec.target_source import TargetSource
 from tokexp.spec.tasks import TaskSpec
+from tokexp.spec.teachers import TeacherTarget, TimmTarget
+from tokexp.spec.token_targets import PredictsTokens
 
 
 @dataclass(frozen=True)
@@ -70,10 +78,21 @@ def build_plan(experiment: Experiment, *, strict: bool = True) -> Plan:
     With `strict` off, data that is not on this machine gets the fingerprint "absent" instead of a DataError, so that a
     plan can be looked at anywhere; such keys are not those of a run.
     """
-    builder = _Builder(experiment, data_fingerprint(experiment.data, strict=strict))
-    seeds = {seed: builder.run_of(seed) for seed in experiment.seeds}
+    nodes, seeds = stages_of(experiment, data_fingerprint(experiment.data, strict=strict))
     relevant = {name: value for name, value in experiment.relevant().items() if name not in _NOT_IDENTITY}
-    return Plan(experiment.name, digest([relevant, experiment.name]), tuple(builder.nodes.values()), seeds)
+    return Plan(experiment.name, digest([relevant, experiment.name]), tuple(nodes.values()), seeds)
+
+
+def stages_of(
+    experiment: Experiment, fingerprint: str, above: tuple[str, ...] = ()
+) -> tuple[dict[str, StageNode], dict[int, dict[str, str]]]:
+    """Return the stages of an experiment by key, inputs first, and for each seed the key of every named stage.
+
+    `fingerprint` is that of its data. `above` are the files of experiments for whose sake this one is planned.
+    """
+    builder = _Builder(experiment, fingerprint, above)
+    seeds = {seed: builder.run_of(seed) for seed in experiment.seeds}
+    return builder.nodes, seeds
 
 
 _NOT_IDENTITY = ("resources", "track", "name")
@@ -83,14 +102,16 @@ _NOT_IDENTITY = ("resources", "track", "name")
 class _Builder:
     experiment: Experiment
     fingerprint: str
+    above: tuple[str, ...] = ()
     nodes: dict[str, StageNode] = field(default_factory=dict)
 
     def run_of(self, seed: int) -> dict[str, str]:
         """Add what one seed needs and return its keys by name."""
         named = self._token_stages()
-        shared = {role: named[role] for role in ("tokens",) if role in named}
+        reads_tokens = self.experiment.model.input == "tokens"
+        shared = {"tokens": named["tokens"]} if reads_tokens else {}
         if self.experiment.objective is not None:
-            named["pretrain"] = self._pretrain(seed, shared, named)
+            named["pretrain"] = self._pretrain(seed, shared | self._target_inputs(named), named)
         for name, task in self.experiment.tasks.items():
             named[name] = self._downstream(seed, name, task, shared, named)
             for test, evaluation in self._evaluations().items():
@@ -109,18 +130,53 @@ class _Builder:
         return key
 
     def _token_stages(self) -> dict[str, str]:
-        spec, named = self.experiment, dict[str, str]()
-        if spec.model.input == "pixels":
+        spec, named, targets = self.experiment, dict[str, str](), self._targets()
+        if spec.model.input == "pixels" and targets is None:
             return named
         if spec.tokenizer is not None:
             fit = TokenizerStage(kind="tokenizer", data=spec.data, tokenizer=spec.tokenizer)
             named["tokenizer"] = self._add("tokenizer", "tokenizer", fit, {}, spec.tokenizer.kind, reads_data=True)
+        if targets == "encoded":
+            return named
         tokens = TokensStage(kind="tokens", data=spec.data, tokenizer=spec.tokenizer, storage=spec.storage)
         label = f"{spec.data.kind}, {spec.storage.codec.kind}"
         named["tokens"] = self._add("tokens", "tokens", tokens, dict(named), label, reads_data=True)
         if self._adapt_of("pretrain") or self._adapt_of("task"):
             named["adapt"] = self._adapt(named)
         return named
+
+    def _targets(self) -> str | None:
+        """Return where the tokens to predict come from that are not those the model reads: `stored` or `encoded`."""
+        objective = self.experiment.objective
+        if not isinstance(objective, PredictsTokens) or self.experiment.model.input == "tokens":
+            return None
+        return objective.targets
+
+    def _target_inputs(self, named: Mapping[str, str]) -> dict[str, str]:
+        role = {"stored": "tokens", "encoded": "tokenizer"}.get(self._targets() or "")
+        return {} if role is None else {role: named[role]}
+
+    def _learned_from(self, named: Mapping[str, str]) -> tuple[dict[str, str], TargetSource | None]:
+        """Return the inputs and the payload's part for the network that the objective learns from."""
+        target, strict = target_of(self.experiment.objective), self.fingerprint != ABSENT
+        if isinstance(target, TimmTarget) and target.weights is not None:
+            return {}, weights_source(target.weights, strict=strict)
+        if not isinstance(target, TeacherTarget):
+            return {}, None
+        origin, other, above, fingerprint = target.origin, self.experiment, self.above, self.fingerprint
+        if origin.experiment is None:
+            other = other.model_copy(update={"objective": None})
+        else:
+            other, above = other_experiment(origin, above)
+            fingerprint = data_fingerprint(other.data, strict=strict)
+        tokenizer = named.get("tokenizer", "") if self.experiment.model.input == "tokens" else None
+        add = partial(self._add_teacher, foreign=origin.experiment is not None)
+        key, source = take_from(origin, stages_of(other, fingerprint, above), add, tokenizer)
+        assert source.role is not None
+        return {source.role: key}, source
+
+    def _add_teacher(self, node: StageNode, foreign: bool) -> None:
+        self.nodes.setdefault(node.key, replace(node, name=f"from/{node.name}") if foreign else node)
 
     def _adapt(self, named: Mapping[str, str]) -> str:
         spec = self.experiment
@@ -146,11 +202,13 @@ class _Builder:
         spec = self.experiment
         assert spec.objective is not None
         pixels = spec.model.input == "pixels"
+        teacher, target = self._learned_from(named)
         payload = PretrainStage(
             kind="pretrain", data=spec.data if pixels else None, model=spec.model, policy=spec.augment.pretrain,
             adapt=self._adapt_of("pretrain"), objective=spec.objective,
+            tokenizer=spec.tokenizer if self._targets() == "encoded" else None, target=target,
         )  # fmt: skip
-        inputs = self._training_inputs("pretrain", shared, named)
+        inputs = self._training_inputs("pretrain", shared, named) | teacher
         label = f"{spec.objective.kind} {self._model_label()}"
         return self._add("pretrain", "pretrain", payload, inputs, label, seed=seed, reads_data=pixels)
 
@@ -205,7 +263,7 @@ class _Builder:
         inputs = {"downstream": named[name]}
         if not pixels:
             inputs["tokens"] = named["tokens"]
-        if changes_pixels and "tokenizer" in named:
+        if changes_pixels and not pixels and "tokenizer" in named:
             inputs["tokenizer"] = named["tokenizer"]
         return self._add("evaluate", f"{name}/{test}", payload, inputs, _describe(evaluation), reads_data=True)
 

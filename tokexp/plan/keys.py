@@ -5,28 +5,19 @@ implementation, all relevant fields (defaults included, so that a changed defaul
 inputs, the data's fingerprint, and the seed where the stage is random.
 """
 
-import json
 from collections.abc import Iterator, Mapping
-from hashlib import blake2b
 from typing import Any
 
 from tokexp.spec.base import Spec
+from tokexp.spec.canonical import canonical, digest
 from tokexp.spec.stages import VERSIONS, StageKind
+
+__all__ = ["ABSENT", "Difference", "canonical", "differences", "digest", "identity", "stage_key"]
 
 Difference = tuple[str, Any, Any]
 """A dotted path, the value on the left, the value on the right; `ABSENT` where one side has none."""
 
 ABSENT = "(absent)"
-
-
-def canonical(value: Any) -> str:
-    """Return the one JSON text of a value: sorted keys, no spaces, floats by their shortest exact form."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-
-
-def digest(value: Any) -> str:
-    """Return 40 hex digits of blake2b over the canonical JSON of a value."""
-    return blake2b(canonical(value).encode(), digest_size=20).hexdigest()
 
 
 def identity(

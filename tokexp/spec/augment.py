@@ -176,6 +176,13 @@ class PixelFlip(Spec):
     prob: Probability = Field(0.5, description="Probability that a sample is flipped.")
 
 
+class ColorJitter(Spec):
+    """Brightness, contrast and saturation of pixels, in a random order, per sample (torchvision's ColorJitter)."""
+
+    kind: Literal["color_jitter"]
+    strength: float = Field(0.4, ge=0, le=1, description="Each factor is uniform within 1 - strength and 1 + strength.")
+
+
 class OneOf(Spec):
     """Exactly one of several steps, drawn once for the batch or for every sample."""
 
@@ -227,6 +234,7 @@ Step = Annotated[
     | Annotated[TokenAdapt, Tag("token_adapt")]
     | Annotated[PixelRrc, Tag("pixel_rrc")]
     | Annotated[PixelFlip, Tag("pixel_flip")]
+    | Annotated[ColorJitter, Tag("color_jitter")]
     | Annotated[OneOf, Tag("one_of")]
     | Annotated[Sometimes, Tag("sometimes")]
     | Annotated[Halves, Tag("halves")],
@@ -277,7 +285,18 @@ def walk_steps(policy: tuple[Any, ...]) -> list[Spec]:
     found: list[Spec] = []
     for step in policy:
         found.append(step)
-        inner = getattr(step, "one_of", None) or getattr(step, "do", None)
-        for part in (inner,) if inner else getattr(step, "halves", ()):
+        for part in inner_lists(step):
             found += walk_steps(part)
     return found
+
+
+def inner_lists(step: Spec) -> tuple[tuple[Any, ...], ...]:
+    """Return the lists of steps inside a combinator, none of a plain step.
+
+    Told by class: a field that a spec does not have is slow to ask for.
+    """
+    if isinstance(step, OneOf):
+        return (step.one_of,)
+    if isinstance(step, Sometimes):
+        return (step.do,)
+    return step.halves if isinstance(step, Halves) else ()

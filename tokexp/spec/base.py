@@ -1,6 +1,7 @@
 """The base class of every spec, presets, and the mark for fields that do not decide a result."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -9,6 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 def neutral(default: Any, **options: Any) -> Any:
     """Declare a field that cannot change a result (workers, devices, paths): it stays out of every stage key."""
     return Field(default, json_schema_extra={"neutral": True}, **options)
+
+
+def added(default: Any, **options: Any) -> Any:
+    """Declare a field that came to a kind later: it enters stage keys where it differs from its default.
+
+    So the keys of everything that was computed before it existed stay as they were.
+    """
+    return Field(default, json_schema_extra={"added": True}, **options)
 
 
 ALTERNATIVES = ({"epochs", "steps"}, {"budget", "fraction"})
@@ -53,7 +62,7 @@ class Spec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fill_preset(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
+        if not isinstance(given, (dict, Mapping)):  # an abstract class alone is slow to ask
             return given
         given = {key: _tuples(value) if isinstance(value, list) else value for key, value in given.items()}
         if not cls.PRESETS:
@@ -64,11 +73,33 @@ class Spec(BaseModel):
 
     def relevant(self) -> dict[str, Any]:
         """Return the JSON-ready values of all result-relevant fields, defaults included, neutral ones left out."""
-        return {
-            name: _plain(getattr(self, name))
-            for name, field in type(self).model_fields.items()
-            if not (isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("neutral"))
-        }
+        found = {name: getattr(self, name) for name in _relevant_fields(type(self))}
+        for name, default in _added_fields(type(self)):
+            if found[name] == default:
+                del found[name]
+        return {name: _plain(value) for name, value in found.items()}
+
+    def relevant_part(self, name: str) -> Any:
+        """Return the JSON-ready value of one field, neutral ones inside it left out."""
+        return _plain(getattr(self, name))
+
+
+@cache
+def _relevant_fields(spec: type[Spec]) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name, field in spec.model_fields.items()
+        if not (isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("neutral"))
+    )
+
+
+@cache
+def _added_fields(spec: type[Spec]) -> tuple[tuple[str, Any], ...]:
+    return tuple(
+        (name, field.default)
+        for name, field in spec.model_fields.items()
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("added")
+    )
 
 
 def _tuples(value: Any) -> Any:
@@ -76,6 +107,8 @@ def _tuples(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (str, int, float)):
+        return value
     if isinstance(value, Spec):
         return value.relevant()
     if isinstance(value, (tuple, list)):

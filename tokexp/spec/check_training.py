@@ -2,18 +2,29 @@
 
 from collections.abc import Iterator
 
-from tokexp.spec.augment import Halves, Mixup, OneOf, Sometimes, TokenAdapt, TokenCutmix, TokenEda, walk_steps
+from tokexp.spec.augment import (
+    Halves,
+    Mixup,
+    OneOf,
+    Sometimes,
+    TokenAdapt,
+    TokenCutmix,
+    TokenEda,
+    inner_lists,
+    walk_steps,
+)
 from tokexp.spec.base import Spec
 from tokexp.spec.data import SeitReleaseData
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.findings import Finding
+from tokexp.spec.tasks import Classify
 from tokexp.spec.train import TrainSpec
 from tokexp.spec.yaml_tree import Path
 
 TOKEN_STEPS = frozenset({"token_rrc", "token_crop", "token_eda", "emb_noise", "color_adapt", "token_adapt"})
 """Steps that need a token grid. token_cutmix and mixup work on pixels too."""
 
-PIXEL_STEPS = frozenset({"pixel_rrc", "pixel_flip"})
+PIXEL_STEPS = frozenset({"pixel_rrc", "pixel_flip", "color_jitter"})
 """Steps that need pixels."""
 
 Phase = tuple[Path, TrainSpec, str]
@@ -82,13 +93,22 @@ def _late(steps: tuple[Spec, ...], path: Path, embedded: bool, single: bool = Fa
     return late, embedded
 
 
-def training_phases(spec: Experiment) -> list[Phase]:
-    """Return all training phases of an experiment, those of kinds from other packages included."""
-    named: list[tuple[Path, object, str]] = [(("tokenizer",), spec.tokenizer, "tokenizer")]
-    if any(isinstance(step, TokenAdapt) for step in walk_steps(spec.augment.pretrain + spec.augment.task)):
-        named.append((("augment", "adapt"), spec.augment.adapt, "adapt"))
-    named.append((("objective",), spec.objective, "pretrain"))
-    named += [(("tasks", name), task, "downstream") for name, task in spec.tasks.items()]
+PHASE_BLOCKS = ("tokenizer", "augment", "objective", "tasks")
+"""The blocks that have training phases."""
+
+
+def training_phases(spec: Experiment, block: str) -> list[Phase]:
+    """Return the training phases of a block, those of kinds from other packages included."""
+    named: list[tuple[Path, object, str]] = []
+    if block == "tokenizer":
+        named = [(("tokenizer",), spec.tokenizer, "tokenizer")]
+    elif block == "augment":
+        adapts = any(isinstance(step, TokenAdapt) for step in walk_steps(spec.augment.pretrain + spec.augment.task))
+        named = [(("augment", "adapt"), spec.augment.adapt, "adapt")] if adapts else []
+    elif block == "objective":
+        named = [(("objective",), spec.objective, "pretrain")]
+    else:
+        named = [(("tasks", name), task, "downstream") for name, task in spec.tasks.items()]
     trains = [((*path, "train"), getattr(part, "train", None), stage) for path, part, stage in named]
     return [(path, train, stage) for path, train, stage in trains if isinstance(train, TrainSpec)]
 
@@ -97,12 +117,11 @@ def parts_needed(steps: tuple[Spec, ...]) -> int:
     """Return the number that a micro-batch must be a multiple of: 2 for halves, twice that where a half is mixed."""
     needed = 1
     for step in steps:
-        inner = [part for _, part in branches(step)]
-        below = max((parts_needed(part) for part in inner), default=1)
-        if isinstance(step, Halves):
-            mixed = any(_mixes(each) for part in inner for each in walk_steps(part))
-            below = max(2 * below, 4 if mixed else 2)
-        needed = max(needed, below)
+        for part in inner_lists(step):
+            below = parts_needed(part)
+            if isinstance(step, Halves):
+                below = max(2 * below, 4 if any(_mixes(each) for each in walk_steps(part)) else 2)
+            needed = max(needed, below)
     return needed
 
 
@@ -110,16 +129,19 @@ def _mixes(step: Spec) -> bool:
     return isinstance(step, (Mixup, TokenCutmix)) or (isinstance(step, TokenAdapt) and bool(step.mixup or step.cutmix))
 
 
-def check_batches(spec: Experiment) -> Iterator[Finding]:
-    """Yield batch sizes that a policy cannot cut into halves, and averages of weights that nothing would use."""
-    for path, train, stage in training_phases(spec):
-        if stage not in ("pretrain", "downstream"):
-            if train.ema is not None:
-                ema = (*path, "ema")
-                yield Finding(ema, f"{train.ema} given, but averaged weights of this phase are used nowhere", (ema,))
-            continue
-        phase = "pretrain" if stage == "pretrain" else "task"
-        multiple = parts_needed(getattr(spec.augment, phase))
+def check_averages(spec: Experiment, block: str) -> Iterator[Finding]:
+    """Yield averages of weights that nothing would use."""
+    for path, train, stage in training_phases(spec, block):
+        if train.ema is not None and stage not in ("pretrain", "downstream"):
+            ema = (*path, "ema")
+            yield Finding(ema, f"{train.ema} given, but averaged weights of this phase are used nowhere", (ema,))
+
+
+def check_batches(spec: Experiment, block: str) -> Iterator[Finding]:
+    """Yield batch sizes that a policy cannot cut into halves."""
+    phase = "pretrain" if block == "objective" else "task"
+    multiple = parts_needed(getattr(spec.augment, phase))
+    for path, train, _ in training_phases(spec, block):
         micro = train.batch_size // train.accumulate
         if micro % multiple:
             cut = f" / accumulate {train.accumulate}" if train.accumulate > 1 else ""
@@ -129,9 +151,20 @@ def check_batches(spec: Experiment) -> Iterator[Finding]:
             yield Finding((*path, "batch_size"), message, because)
 
 
-def check_resources(spec: Experiment) -> Iterator[Finding]:
-    """Yield phases whose result would depend on the number of processes, and resources that contradict themselves."""
-    for path, train, stage in training_phases(spec):
+def check_validation(spec: Experiment) -> Iterator[Finding]:
+    """Yield tasks that hold images out whose labels their pre-training has learned."""
+    if spec.objective is None or spec.objective.kind != "supervised":
+        return
+    for name, task in spec.tasks.items():
+        if isinstance(task, Classify) and task.validation is not None and task.init != "scratch":
+            where = ("tasks", name, "validation")
+            message = "the supervised objective learns the labels of all training images, also of those held out here; "
+            yield Finding(where, message + "write init: scratch", (where, ("objective",), ("tasks", name, "init")))
+
+
+def check_processes(spec: Experiment, block: str) -> Iterator[Finding]:
+    """Yield phases whose result would depend on the number of processes."""
+    for path, train, stage in training_phases(spec, block):
         resources = spec.resources_for(stage)
         processes = resources.nodes * max(resources.gpus, 1)
         if processes > 1 and train.accumulate % processes:
@@ -139,6 +172,10 @@ def check_resources(spec: Experiment) -> Iterator[Finding]:
             message = f"{train.accumulate} given; a multiple of {processes} (the processes of this stage) is needed, "
             message += "so that the result does not depend on the number of processes"
             yield Finding(where, message, (where, ("resources",)))
+
+
+def check_resources(spec: Experiment) -> Iterator[Finding]:
+    """Yield resources that contradict themselves."""
     for name, resources in spec.resources.items():
         if resources.device == "cpu" and resources.gpus:
             where = ("resources", str(name), "gpus")

@@ -3,17 +3,27 @@
 What is checked here would otherwise fail in the middle of a job, or run and mean nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from math import prod
 
-from tokexp.spec.base import Spec
-from tokexp.spec.check_training import check_batches, check_policies, check_resources
+from tokexp.spec.check_dtm import check_learning
+from tokexp.spec.check_objectives import check_objective, check_targets
+from tokexp.spec.check_terms import check_terms
+from tokexp.spec.check_training import (
+    PHASE_BLOCKS,
+    check_averages,
+    check_batches,
+    check_policies,
+    check_processes,
+    check_resources,
+    check_validation,
+)
 from tokexp.spec.data import SIZES, SeitReleaseData, TorchvisionData
 from tokexp.spec.evaluation import Corruption
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.findings import Finding
-from tokexp.spec.models import Conv2x2Stem, Conv4x4Stem, PatchifyStem, VitSpec
-from tokexp.spec.objectives import Mtm
+from tokexp.spec.grids import image_side, pixels_per_token, stem_fault, stored_grid
 from tokexp.spec.storage import SeitCodec
 from tokexp.spec.tokenizers import FsqQuantizer, PatchKMeans, VqVae
 
@@ -22,9 +32,6 @@ MOST_CODES_SEIT = 510
 
 MOST_CODES = 65536
 """Largest codebook that a token store holds (16 bits for an index)."""
-
-FEWEST_PATCHES = 4
-"""Patches below which masking leaves nothing to predict from."""
 
 RESERVED_NAMES = ("tokenizer", "tokens", "adapt", "pretrain")
 """Names of stages, which a task therefore cannot have."""
@@ -35,10 +42,7 @@ _INPUT, _GRID = ("model", "input"), ("model", "grid")
 
 def check(experiment: Experiment) -> list[Finding]:
     """Return all impossible combinations of a valid experiment."""
-    findings = [*_check_input(experiment), *_check_data(experiment), *_check_tokenizer(experiment)]
-    findings += [*_check_model(experiment), *_check_objective(experiment), *_check_parts(experiment)]
-    findings += [*check_policies(experiment), *check_batches(experiment), *check_resources(experiment)]
-    return findings
+    return [finding for _, look in CHECKS for finding in look(experiment)]
 
 
 def _check_input(spec: Experiment) -> Iterator[Finding]:
@@ -72,7 +76,7 @@ def _check_data(spec: Experiment) -> Iterator[Finding]:
 
 
 def _check_tokenizer(spec: Experiment) -> Iterator[Finding]:
-    side, (name, step) = image_side(spec), _pixels_per_token(spec.tokenizer)
+    side, (name, step) = image_side(spec), pixels_per_token(spec.tokenizer)
     if side % step:
         where = ("tokenizer", name)
         yield Finding(where, f"{step} given; it must divide the images' side, {side}", (where, _DATA))
@@ -82,13 +86,6 @@ def _check_tokenizer(spec: Experiment) -> Iterator[Finding]:
     elif codes > MOST_CODES_SEIT and isinstance(spec.storage.codec, SeitCodec):
         message = f"{codes} codes; the codec seit holds at most {MOST_CODES_SEIT} (packed holds any)"
         yield Finding(path, message, (path, ("storage", "codec", "kind"), _INPUT))
-
-
-def _pixels_per_token(tokenizer: Spec | None) -> tuple[str, int]:
-    """Return the name and value of the field that says how many pixels a token spans; 1 where none does."""
-    if isinstance(tokenizer, PatchKMeans):
-        return "patch_size", tokenizer.patch_size
-    return ("stride", tokenizer.stride) if isinstance(tokenizer, VqVae) else ("", 1)
 
 
 def codes_of(spec: Experiment) -> tuple[int, tuple[str, ...]]:
@@ -104,25 +101,6 @@ def codes_of(spec: Experiment) -> tuple[int, tuple[str, ...]]:
     return 0, _TOKENIZER
 
 
-def image_side(spec: Experiment) -> int:
-    """Return the side of the images in pixels; 0 where it is not known."""
-    if isinstance(spec.data, SeitReleaseData):
-        return 0
-    shape: tuple[int, int, int] = spec.data.image_shape()
-    return shape[1]
-
-
-def stored_grid(spec: Experiment) -> int:
-    """Return the side of the stored token grid; 0 where it is not known."""
-    if isinstance(spec.data, SeitReleaseData):
-        return spec.data.grid
-    side, tokenizer = image_side(spec), spec.tokenizer
-    if tokenizer is None or not side or side % _pixels_per_token(tokenizer)[1]:
-        return 0
-    grid: tuple[int, int] = tokenizer.grid(spec.data.image_shape())
-    return grid[0]
-
-
 def _check_model(spec: Experiment) -> Iterator[Finding]:
     model = spec.model
     stored = stored_grid(spec) if model.input == "tokens" else 0
@@ -135,45 +113,10 @@ def _check_model(spec: Experiment) -> Iterator[Finding]:
     if not side:
         return
     unit = "pixels" if model.input == "pixels" else "tokens"
-    reason = _stem_fault(model, side)
+    reason = stem_fault(model, side)
     if reason:
         message = f"{model.stem.kind} cannot cut {side} x {side} {unit} into patches: {reason}"
         yield Finding(_STEM, message, (*base, _GRID, _STEM))
-
-
-def _stem_fault(model: VitSpec, side: int) -> str:
-    stem = model.stem
-    if isinstance(stem, PatchifyStem):
-        return f"patch_size {stem.patch_size} must divide {side}" if side % stem.patch_size else ""
-    if isinstance(stem, Conv2x2Stem) and stem.stride == 1:
-        return "at least 2 are needed" if side < 2 else ""
-    return "an even number of at least 2 is needed" if side % 2 or side < 2 else ""
-
-
-def _check_objective(spec: Experiment) -> Iterator[Finding]:
-    objective, stem = spec.objective, spec.model.stem
-    if not isinstance(objective, Mtm):
-        return
-    kind = ("objective", "kind")
-    if spec.model.input != "tokens":
-        yield Finding(kind, "mtm predicts tokens that the model reads; model.input: tokens is needed", (kind, _INPUT))
-        return
-    overlaps = isinstance(stem, Conv4x4Stem) or (isinstance(stem, Conv2x2Stem) and stem.stride == 1)
-    if overlaps:
-        message = "mtm needs patches that do not overlap, or masked tokens are seen by their neighbours; "
-        message += "write stem: {kind: conv2x2}, or patchify"
-        yield Finding(_STEM, message, (kind, _STEM, _INPUT))
-        return
-    side = spec.model.grid or stored_grid(spec)
-    if not side or _stem_fault(spec.model, side):
-        return
-    patches = prod(spec.model.patch_grid((side, side)))
-    because = (kind, _STEM, _GRID, _DATA, _TOKENIZER, _INPUT)
-    if patches < FEWEST_PATCHES:
-        yield Finding(kind, f"mtm on {patches} patch(es); at least {FEWEST_PATCHES} are needed to mask some", because)
-    elif objective.mask.visible >= patches:
-        path = ("objective", "mask", "visible")
-        yield Finding(path, f"{objective.mask.visible} given; there are only {patches} patches", (*because, path))
 
 
 def _check_parts(spec: Experiment) -> Iterator[Finding]:
@@ -193,3 +136,23 @@ def _check_parts(spec: Experiment) -> Iterator[Finding]:
         if getattr(evaluation, "split", "test") == "select" and not getattr(spec.data, "select_fraction", 0.0):
             message = "select given; data.select_fraction sets no images aside to select by"
             yield Finding((*path, "split"), message, (path, ("data", "select_fraction"), ("data", "kind")))
+
+
+CHECKS: tuple[tuple[tuple[str, ...], Callable[[Experiment], Iterator[Finding]]], ...] = (
+    (("data", "tokenizer", "storage", "model"), _check_input),
+    (("data",), _check_data),
+    (("data", "tokenizer", "storage"), _check_tokenizer),
+    (("data", "tokenizer", "model"), _check_model),
+    (("data", "tokenizer", "model", "objective"), check_objective),
+    (("model", "augment", "objective"), check_targets),
+    (("data", "tokenizer", "model", "objective", "tasks", "seeds"), check_learning),
+    (("data", "objective", "tasks", "evaluate"), _check_parts),
+    (("data", "model", "augment"), check_policies),
+    (("data", "model", "objective", "tasks"), check_terms),
+    (("resources",), check_resources),
+    (("objective", "tasks"), check_validation),
+    *(((block,), partial(check_averages, block=block)) for block in PHASE_BLOCKS),
+    *(((block, "augment"), partial(check_batches, block=block)) for block in ("objective", "tasks")),
+    *(((block, "resources"), partial(check_processes, block=block)) for block in PHASE_BLOCKS),
+)
+"""Every check with the blocks that it reads: it need not be repeated where they are the same."""

@@ -1,7 +1,8 @@
 """One tree out of a spec file and what it extends.
 
 `extends` is read depth-first: the named files in order, then the file that names them; what comes later wins. Mappings
-merge unless their `kind` differs, everything else replaces (as `tokexp.spec.base.merge_defaults` does for presets).
+merge unless their `kind` (or the word of a dimension) differs, everything else replaces (as
+`tokexp.spec.base.merge_defaults` does for presets).
 """
 
 import os
@@ -12,6 +13,8 @@ from typing import Any
 from tokexp.errors import Problem
 from tokexp.spec.base import ALTERNATIVES
 from tokexp.spec.files import read_text
+from tokexp.spec.origins import anchored
+from tokexp.spec.searching import DIMENSIONS
 from tokexp.spec.wording import shown
 from tokexp.spec.yaml_tree import FAULTY, Item, parse, to_plain
 
@@ -31,6 +34,9 @@ def merge_items(base: Item, over: Item) -> Item:
 
 def _merges(base: Item, over: Item) -> bool:
     if not (isinstance(base.value, dict) and isinstance(over.value, dict)):
+        return False
+    told = [DIMENSIONS.keys() & item.value.keys() for item in (base, over)]
+    if told[0] and told[1] and told[0] != told[1]:
         return False
     written = [to_plain(item.value["kind"]) if "kind" in item.value else None for item in (base, over)]
     return "kind" not in over.value or written[0] == written[1]
@@ -96,7 +102,7 @@ class Composer:
             if root.value is not FAULTY:
                 self.problems.append(root.place.problem((), "a spec is a mapping of blocks such as `data: ...`"))
             return None
-        return root
+        return anchored(root, Path(shown).parent)
 
     def _entries(self, extends: Item | None) -> list[Item]:
         if extends is None or extends.value is FAULTY:

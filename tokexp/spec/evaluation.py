@@ -1,14 +1,18 @@
 """The `evaluate` block: what the trained models are tested on.
 
-Sources: Hendrycks and Dietterich 2019 (corruptions and their severities); SeiT++ table 5.
+Sources: Hendrycks and Dietterich 2019 (corruptions and their severities); SeiT++ table 5; Qian et al. 2022
+(MoTo, section 4.2) for what a stem keeps of a picture.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from tokexp.spec.base import Spec
 from tokexp.spec.extensions import Kinds
+from tokexp.spec.token_prop import TokenProp
+from tokexp.spec.train import TrainSpec
 
 
 class Clean(Spec):
@@ -31,4 +35,31 @@ class Corruption(Spec):
     split: Literal["test", "select"] = Field("test", description="Which images.")
 
 
-EvaluationSpec = Annotated[Clean | Corruption, Kinds("evaluation")]
+class TokenSimilarity(Spec):
+    """The mean cosine between the patches of an image as the trained stem gives them (MoTo, figure 2)."""
+
+    kind: Literal["token_similarity"]
+    split: Literal["test", "select"] = Field("test", description="Which images.")
+
+
+_ADAM: Mapping[str, Any] = {
+    "epochs": 10, "lr": 1e-3, "weight_decay": 0.0, "optimizer": {"name": "adam", "betas": (0.5, 0.999)},
+    "schedule": {"name": "constant"},
+}  # fmt: skip
+
+
+class Reconstruction(Spec):
+    """The error of a new decoder that gives pictures back from the trained stem's patches (MoTo, section 4.2)."""
+
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"decoder": {"kind": "token_prop"}, "train": _ADAM}}
+    kind: Literal["reconstruction"]
+    preset: Literal["paper"] = Field("paper", description="Where the values not written come from.")
+    decoder: TokenProp = Field(
+        TokenProp(kind="token_prop"), description="The decoder; here its loss is always the mean squared error."
+    )
+    train: TrainSpec = Field(TrainSpec(), description="The decoder's training phase.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of the decoder's first weights and of its training.")
+    split: Literal["test", "select"] = Field("test", description="Which images.")
+
+
+EvaluationSpec = Annotated[Clean | Corruption | TokenSimilarity | Reconstruction, Kinds("evaluation")]

@@ -1,11 +1,12 @@
 """Finding all structural problems of a tree: what is faulty is left out and the rest is looked at again."""
 
 import re
+from typing import Generic, TypeVar
 
 from pydantic import ValidationError
 
 from tokexp.errors import Problem
-from tokexp.spec.experiment import Experiment
+from tokexp.spec.base import Spec
 from tokexp.spec.messages import Found, located, message
 from tokexp.spec.yaml_tree import Item, Path, faulty_paths, to_plain
 
@@ -13,32 +14,36 @@ ROUNDS = 12
 """Most times that the rest is looked at again."""
 
 
-class Review:
-    """The problems of a tree. `dropped` holds the paths whose values are not known because they are faulty.
+AnySpec = TypeVar("AnySpec", bound=Spec)
 
-    A later round may only report what the parts that were left out cannot have caused.
+
+class Review(Generic[AnySpec]):
+    """The problems of a tree that should be a `spec`.
+
+    `dropped` holds the paths whose values are not known because they are faulty. A later round may only report what the
+    parts that were left out cannot have caused.
     """
 
-    def __init__(self, tree: Item) -> None:
-        """Take a tree with references replaced."""
-        self.tree = tree
+    def __init__(self, tree: Item, spec: type[AnySpec]) -> None:
+        """Take a tree with references replaced, and the class of the whole document."""
+        self.tree, self.spec = tree, spec
         self.problems: list[Problem] = []
         self.dropped: set[Path] = {path for found in faulty_paths(tree) for path in _removable(found)}
         self._removed: set[Path] = set(self.dropped)
         self._causes: set[Path] = set(self.dropped)
 
-    def run(self) -> Experiment | None:
-        """Fill `problems`; return the experiment of what is sound, or None if that is not enough for one."""
+    def run(self) -> AnySpec | None:
+        """Fill `problems`; return the spec of what is sound, or None if that is not enough for one."""
         if not version_is_exact(self.tree):
             self._refuse_version()
         for _ in range(ROUNDS):
             try:
-                return Experiment.model_validate(to_plain(self.tree, frozenset(self._removed)))
+                return self.spec.model_validate(to_plain(self.tree, frozenset(self._removed)))
             except ValidationError as error:
                 before = len(self._removed)
                 # What is left out in this round cannot have caused what the same look at the tree found.
                 self._causes = set(self.dropped)
-                for found in located(self.tree, error):
+                for found in located(self.tree, self.spec, error):
                     self._take(found)
                 if len(self._removed) == before:
                     return None

@@ -7,14 +7,13 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from tokexp.errors import Problem
-from tokexp.spec.augment import COMBINATORS, AugmentSpec
-from tokexp.spec.experiment import Experiment
+from tokexp.spec.augment import AugmentSpec
+from tokexp.spec.base import Spec
 from tokexp.spec.needs import needed
-from tokexp.spec.shape import Slot, descendants, fields_of, kind_words
+from tokexp.spec.shape import Slot, descendants, field_words, fields_of, kind_words
 from tokexp.spec.wording import did_you_mean, listed, nearest, shown
 from tokexp.spec.yaml_tree import Item, Path, dotted
 
-_ROOT = Slot(Experiment)
 _LIKE_NUMBER = re.compile(r"[-+]?(\d+)(?:\.(\d*))?(?:[eE]([-+]?\d+))?")
 _OTHER_WORDS = {"learning_rate": "lr", "mask_ratio": "low", "num_clusters": "codebook_size", "batch": "batch_size"}
 """Words of other tools for fields whose names here are not spelt alike."""
@@ -23,14 +22,15 @@ _OTHER_WORDS = {"learning_rate": "lr", "mask_ratio": "low", "num_clusters": "cod
 class Found:
     """One of pydantic's errors, located: its path, the item there (or the nearest above), and what the slot takes."""
 
-    def __init__(self, root: Item, error: Mapping[str, Any]) -> None:
-        """Take the tree that was validated and one entry of `ValidationError.errors()`."""
+    def __init__(self, root: Item, top: Slot, error: Mapping[str, Any]) -> None:
+        """Take the tree that was validated, the slot of all of it, and one entry of `ValidationError.errors()`."""
+        self.top = top
         self.type = str(error["type"])
         self.context: Mapping[str, Any] = error.get("ctx") or {}
         self.text = str(error["msg"])
         self.given = error.get("input")
         self.is_key = bool(error["loc"]) and error["loc"][-1] == "[key]"
-        self.path, self.slot, self.parent = _walk(root, error["loc"])
+        self.path, self.slot, self.parent = _walk(root, top, error["loc"])
         self.item, self.exact = item_at(root, self.path)
         if self.exact:
             self.given = self.item.value
@@ -39,7 +39,8 @@ class Found:
         """Return the problem with a message, at the best place for it."""
         at_key = self.item.key is not None and (self.is_key or self.type == "extra_forbidden")
         place = self.item.key if at_key and self.item.key is not None else self.item.anchor
-        if self.type in ("union_tag_invalid", "union_tag_not_found") and isinstance(self.item.value, dict):
+        by_kind = self.slot is not None and bool(kind_words(self.slot))
+        if by_kind and self.type in ("union_tag_invalid", "union_tag_not_found") and isinstance(self.item.value, dict):
             kind = self.item.value.get("kind")
             return (kind.place if kind is not None else place).problem((*self.path, "kind"), message)
         return place.problem(self.path, message)
@@ -51,9 +52,10 @@ class Found:
         return other if other in known else nearest(self.path[-1], known)
 
 
-def located(root: Item, error: ValidationError) -> list[Found]:
-    """Return all errors of a validation of `root`, located in it."""
-    return [Found(root, entry) for entry in error.errors(include_url=False)]
+def located(root: Item, spec: type[Spec], error: ValidationError) -> list[Found]:
+    """Return all errors of a validation of `root` as a `spec`, located in it."""
+    top = Slot(spec)
+    return [Found(root, top, entry) for entry in error.errors(include_url=False)]
 
 
 def item_at(root: Item, path: Path) -> tuple[Item, bool]:
@@ -81,10 +83,10 @@ def message(found: Found) -> str:
     return f"{shown(found.given)} given; {found.text}"
 
 
-def _walk(root: Item, loc: tuple[str | int, ...]) -> tuple[Path, Slot | None, Slot | None]:
+def _walk(root: Item, top: Slot, loc: tuple[str | int, ...]) -> tuple[Path, Slot | None, Slot | None]:
     """Return the YAML path of a location, its slot, and the slot of the block around it."""
     path: list[str | int] = []
-    slot: Slot | None = _ROOT
+    slot: Slot | None = top
     parent: Slot | None = None
     for part in loc:
         here, _ = item_at(root, tuple(path))
@@ -120,7 +122,7 @@ def _unknown_field(found: Found) -> str:
         if path[-1] == word:
             return f"unknown field here; it exists as {dotted((*above, *path))}"
     for size in range(len(above), -1, -1):
-        outer = _walk_slot(above[:size])
+        outer = _walk_slot(found.top, above[:size])
         if outer is not None and outer.spec is not None:
             for path, _ in descendants(outer.spec):
                 if path[-1] == word:
@@ -128,8 +130,8 @@ def _unknown_field(found: Found) -> str:
     return f"unknown field; allowed here: {', '.join(known)}"
 
 
-def _walk_slot(path: Path) -> Slot | None:
-    slot: Slot | None = _ROOT
+def _walk_slot(top: Slot, path: Path) -> Slot | None:
+    slot: Slot | None = top
     for part in path:
         slot = slot.into(part) if slot is not None and slot.block is None else None
     return slot
@@ -137,16 +139,16 @@ def _walk_slot(path: Path) -> Slot | None:
 
 def _unknown_kind(found: Found) -> str:
     words = kind_words(found.slot) if found.slot is not None else []
-    given = found.given.get("kind") if isinstance(found.given, dict) else None
-    kind = given.value if isinstance(given, Item) else given
-    also = ", or a field " + listed(COMBINATORS) if _is_step(found) else ""
+    fields = field_words(found.slot) if found.slot is not None else []
+    given = found.given if isinstance(found.given, dict) else {}
+    if not words:
+        close = next((nearest(key, fields) for key in given if nearest(key, fields)), None)
+        return f"a field {listed(fields)} is missing" + (f"; did you mean {close}?" if close else "")
+    kind = given["kind"].value if isinstance(given.get("kind"), Item) else given.get("kind")
+    also = f", or a field {listed(fields)}" if fields else ""
     if found.type == "union_tag_not_found" and kind is None:
         return f"kind is missing; one of {listed(words)}{also} is needed"
     return f"unknown kind {shown(kind)}; allowed: {', '.join(words)}{also}{did_you_mean(kind, words)}"
-
-
-def _is_step(found: Found) -> bool:
-    return found.slot is not None and found.slot.block is not None and found.slot.block.block == "augment"
 
 
 def _tag_missing(found: Found) -> str:
@@ -187,6 +189,8 @@ def _needs(found: Found) -> str:
     need = needed(found.slot)
     if isinstance(found.given, str) and found.slot.type in (int, float):
         return f"{_as_number(found.given)}; {_trimmed(need)} is needed"
+    if found.slot.type is str and isinstance(found.given, (int, float)) and not isinstance(found.given, bool):
+        return f"{shown(found.given)} given; text is needed: put it in quotes"
     return f"{shown(found.given)} given; {need} is needed"
 
 
@@ -208,8 +212,9 @@ def _trimmed(need: str) -> str:
 
 def _value(found: Found) -> str:
     reason = str(found.context.get("error", found.text))
-    scalar = isinstance(found.given, (str, int, float)) and not reason.startswith(shown(found.given))
-    return f"{shown(found.given)} given; {reason}" if scalar else reason
+    given = found.path[-1] if found.is_key else found.given
+    scalar = isinstance(given, (str, int, float)) and not reason.startswith(shown(given))
+    return f"{shown(given)} given; {reason}" if scalar else reason
 
 
 _NEEDS = (

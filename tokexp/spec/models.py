@@ -4,36 +4,12 @@ Sources: Dosovitskiy et al. 2021 (ViT); Park et al. 2023 (SeiT), Stem-Adapter; S
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tokexp.spec.base import Spec
-from tokexp.spec.extensions import Kinds
-
-
-class Conv4x4Stem(Spec):
-    """SeiT's Stem-Adapter: 4 x 4 convolution, stride 2, padding 1. Neighbours overlap: not for masked objectives."""
-
-    kind: Literal["conv4x4"]
-    stride: Literal[2] = Field(2, description="Tokens per patch and axis.")
-
-
-class Conv2x2Stem(Spec):
-    """2 x 2 convolution; stride 2 does not overlap (as MTM needs), stride 1 is for tokenizers of 16 pixels a token."""
-
-    kind: Literal["conv2x2"]
-    stride: Literal[1, 2] = Field(2, description="Tokens per patch and axis.")
-
-
-class PatchifyStem(Spec):
-    """ViT's own stem: one non-overlapping convolution over square patches (of pixels, or of tokens)."""
-
-    kind: Literal["patchify"]
-    patch_size: int = Field(16, ge=1, le=64, description="Side of a patch in pixels (or tokens).")
-
-
-StemSpec = Annotated[Conv4x4Stem | Conv2x2Stem | PatchifyStem, Kinds("stems")]
+from tokexp.spec.base import Spec, added
+from tokexp.spec.stems import Conv4x4Stem, StemSpec
 
 
 class VitSpec(Spec):
@@ -62,6 +38,12 @@ class VitSpec(Spec):
         None, ge=1, le=512, description="Side of the token grid that the model reads; the stored grid if not given."
     )
     stem: StemSpec = Field(Conv4x4Stem(kind="conv4x4"), description="From embeddings (or pixels) to patches.")
+    layer_scale: float | None = added(
+        None, gt=0, le=1, description="First factor of a block's branches, learned per channel; no factor if not given."
+    )
+    rescale: bool = added(
+        False, description="Divide the first weights that end a branch of block l by sqrt(2 l), as BEiT does."
+    )
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
@@ -71,14 +53,16 @@ class VitSpec(Spec):
             raise ValueError(f"width ({self.width}) must be a multiple of 4 (sin-cos positions)")
         return self
 
+    @model_validator(mode="after")
+    def _stem_fits(self) -> Self:
+        reason = self.stem.misfit(self.width, self.depth)
+        if reason:
+            raise ValueError(f"stem {self.stem.kind}: {reason}")
+        return self
+
     def patch_grid(self, input_grid: tuple[int, int]) -> tuple[int, int]:
         """Return (rows, columns) of patches for an input of that many tokens (or pixels)."""
-        rows, columns = input_grid
-        if isinstance(self.stem, PatchifyStem):
-            return rows // self.stem.patch_size, columns // self.stem.patch_size
-        if isinstance(self.stem, Conv2x2Stem) and self.stem.stride == 1:
-            return rows - 1, columns - 1
-        return rows // 2, columns // 2
+        return self.stem.patch_grid(input_grid)
 
 
 ModelSpec = VitSpec

@@ -4,7 +4,9 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BeforeValidator
 
-from tokexp.spec.shape import Slot, kind_words, slot_of
+from tokexp.spec.conditions import Condition
+from tokexp.spec.published import Published
+from tokexp.spec.shape import Slot, field_words, kind_words, slot_of
 from tokexp.spec.units import Budget, Warmup, parse_bytes, parse_duration
 from tokexp.spec.wording import listed
 
@@ -12,14 +14,21 @@ _UNITS = {
     parse_bytes: "a whole number of bytes, or text such as '64 GB',",
     parse_duration: "a whole number of seconds, or text such as '2 h',",
 }
-_SHORTHANDS = {Budget: "text such as '1.4 GiB' or '1.1 kB/image'", Warmup: "a fraction such as 0.1, or '5 epochs',"}
+_SHORTHANDS = {
+    Budget: "text such as '1.4 GiB' or '1.1 kB/image'",
+    Warmup: "a fraction such as 0.1, or '5 epochs',",
+    Condition: "a value, a list of values, or a block such as {below: 0.1}",
+    Published: "a paper and a table such as seitpp/table-7",
+}
+_PLURALS: dict[Any, str] = {int: "whole numbers", float: "numbers", str: "texts", Any: "values"}
 _COUNTS = {1: "one", 2: "two", 3: "three", 4: "four"}
 
 
 def needed(slot: Slot) -> str:
     """Return what must be written in a slot, such as `one of a, b or c`, or `true or false`."""
     if slot.kinds:
-        return f"a block with a kind ({', '.join(kind_words(slot))})"
+        words = kind_words(slot)
+        return f"a block with a kind ({', '.join(words)})" if words else f"a block with {listed(field_words(slot))}"
     if slot.spec is not None:
         return _SHORTHANDS.get(slot.spec, "a block of fields")
     for mark in slot.marks:
@@ -65,7 +74,7 @@ def _list_of(slot: Slot) -> str:
     args = get_args(slot.type)
     if slot.item is None:
         inner = slot_of(args[0])
-        plural = "lists" if get_origin(inner.type) is tuple else "numbers" if inner.type in (int, float) else "values"
+        plural = "lists" if get_origin(inner.type) is tuple else _PLURALS.get(inner.type, "values")
         return f"a list of {_COUNTS.get(len(args), len(args))} {plural}"
-    plural = "steps" if slot.item.kinds else "whole numbers" if slot.item.type is int else "numbers"
+    plural = "steps" if slot.item.kinds else _PLURALS.get(slot.item.type, "blocks")
     return f"a list of {plural}, not empty," if bound(slot, "min_length") else f"a list of {plural}"

@@ -9,18 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
 
-from pydantic import ValidationError
-
 from tokexp.errors import Problem, SpecError
 from tokexp.spec.checks import check
 from tokexp.spec.compose import Composer
 from tokexp.spec.experiment import Experiment
-from tokexp.spec.faults import Review, version_is_exact
-from tokexp.spec.messages import item_at
-from tokexp.spec.overrides import SET, apply_overrides, apply_values
+from tokexp.spec.overrides import apply_overrides, apply_values
 from tokexp.spec.references import resolve
 from tokexp.spec.sources import sources_of
-from tokexp.spec.yaml_tree import Item, Path, to_plain
+from tokexp.spec.validating import ordered, placed, validated
+from tokexp.spec.yaml_tree import Item, to_plain
 
 
 @dataclass(frozen=True)
@@ -72,10 +69,12 @@ class Document:
         tree = resolve(tree, problems)
         experiment = None
         if isinstance(tree.value, dict):
-            experiment, found = _validated(tree, bool(problems))
-            problems += found
+            found = validated(tree, Experiment, check, doubtful=bool(problems))
+            problems += found.problems
+            problems += [placed(tree, finding) for finding in found.findings]
+            experiment = found.spec
         if problems or experiment is None:
-            raise SpecError(_ordered(problems, self.files))
+            raise SpecError(ordered(problems, self.files))
         return ReadSpec(experiment, tree, self.text, self.file)
 
 
@@ -87,7 +86,7 @@ def open_document(file: str | FilePath) -> Document:
     composer = Composer()
     tree = composer.load(file)
     if tree is None:
-        raise SpecError(_ordered(composer.problems, tuple(composer.files)))
+        raise SpecError(ordered(composer.problems, tuple(composer.files)))
     return Document(str(file), composer.text, tree, tuple(composer.files), composer.problems)
 
 
@@ -97,59 +96,3 @@ def read_experiment(file: str | FilePath, overrides: Sequence[str] = ()) -> Read
     Raises SpecError with every problem that was found, in reading order.
     """
     return open_document(file).read(overrides)
-
-
-def _validated(tree: Item, doubtful: bool) -> tuple[Experiment | None, list[Problem]]:
-    """Return the experiment (None if it is not valid) and the problems, those of combinations included."""
-    if not doubtful and version_is_exact(tree):
-        try:
-            experiment = Experiment.model_validate(to_plain(tree))
-        except ValidationError:
-            pass
-        else:
-            return experiment, _combinations(tree, experiment, ())
-    review = Review(tree)
-    partial = review.run()
-    problems = review.problems
-    if partial is not None:
-        problems = problems + _combinations(tree, partial, tuple(review.dropped))
-    return (None if problems else partial), problems
-
-
-def _combinations(tree: Item, experiment: Experiment, dropped: tuple[Path, ...]) -> list[Problem]:
-    problems = []
-    for finding in check(experiment):
-        if any(_touch(path, other) for path in finding.because for other in dropped):
-            continue
-        path = _written_path(tree, finding.path)
-        item, _ = item_at(tree, path)
-        problem = item.anchor.problem(path, finding.message)
-        problems += [] if problem in problems else [problem]
-    return problems
-
-
-def _touch(path: Path, other: Path) -> bool:
-    shared = min(len(path), len(other))
-    return path[:shared] == other[:shared]
-
-
-def _written_path(tree: Item, path: Path) -> Path:
-    """Leave out the phase where one policy is written for both."""
-    augment = tree.value.get("augment")
-    if len(path) > 2 and path[0] == "augment" and augment is not None and isinstance(augment.value, list):
-        return (path[0], *path[2:])
-    return path
-
-
-def _ordered(problems: list[Problem], files: tuple[str, ...]) -> list[Problem]:
-    unique = list(dict.fromkeys(problems))
-    rank = {file: number for number, file in enumerate(files)}
-    last = len(files)
-    return sorted(
-        unique,
-        key=lambda each: (
-            last + 1 if each.file == SET else rank.get(each.file, last),
-            each.line or 0,
-            each.column or 0,
-        ),
-    )

@@ -32,6 +32,14 @@ def resolve(root: Item, problems: list[Problem]) -> Item:
         return replace(root, value=FAULTY)
 
 
+def referred(item: Item) -> set[str]:
+    """Return the first words of all references in an item, well-formed or not: the blocks that it reads."""
+    if isinstance(item.value, str):
+        return {match[1].split(".")[0] for match in _REFERENCE.finditer(item.value)}
+    children = item.value.values() if isinstance(item.value, dict) else item.value
+    return set().union(*map(referred, children)) if isinstance(children, (list, type({}.values()))) else set()
+
+
 class _TooLargeError(Exception):
     """The document has become larger than is read; the reason is among the problems."""
 

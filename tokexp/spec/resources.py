@@ -8,6 +8,22 @@ from tokexp.spec.base import Spec
 from tokexp.spec.units import ByteCount, Duration
 
 
+class Retries(Spec):
+    """How often an attempt is started again, by why it ended; those in a row without a newer checkpoint.
+
+    A restart that got further than all attempts before it starts the count of preemptions, time limits and lost
+    machines anew.
+    """
+
+    preempted: int | None = Field(None, ge=0, le=10_000, description="Preemptions; none: as long as it gets on.")
+    timeout: int = Field(2, ge=0, le=1000, description="Time limits that were reached.")
+    lost: int = Field(3, ge=0, le=1000, description="Machines or processes that ended without a word.")
+    memory: int = Field(1, ge=0, le=100, description="Too little memory.")
+    code: int = Field(0, ge=0, le=100, description="Errors of the program.")
+    nan: int = Field(0, ge=0, le=100, description="Losses that were not finite.")
+    disk: int = Field(0, ge=0, le=100, description="Disks that were full.")
+
+
 class Resources(Spec):
     """What one attempt of a stage may use."""
 
@@ -17,6 +33,7 @@ class Resources(Spec):
     cpus: int = Field(2, ge=1, le=1024, description="CPU cores for each process; also its number of threads.")
     memory: ByteCount | None = Field(None, description="Memory on each machine, such as '64 GB'.")
     time: Duration | None = Field(None, description="Longest time for one attempt, such as '4 h'.")
+    retries: Retries = Field(Retries(), description="How often an attempt is started again.")
 
 
 ResourceName = Literal["default", "tokenizer", "tokens", "adapt", "pretrain", "downstream", "evaluate"]

@@ -9,40 +9,54 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast, get_args
 
 from tokexp.spec.base import Spec
+from tokexp.spec.cluster import ClusterSpec
 from tokexp.spec.evaluation import EvaluationSpec
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.shape import Slot, fields_of, slot_of
+from tokexp.spec.sweep import SweepSpec
+from tokexp.spec.terms import TermSpec
+
+PARTS: Mapping[str, type[Spec]] = {"experiment": Experiment, "sweep": SweepSpec, "cluster": ClusterSpec}
+"""What a file of the language can be."""
 
 SCHEMA_ID = "https://tokexp.dev/schema/experiment-1.json"
-"""Identifier of the schema (a name, not a place to fetch it from)."""
+"""Identifier of the schema of experiments (a name, not a place to fetch it from); those of other parts are alike."""
 
 _Json = dict[str, Any]
 _REFERENCE = {"type": "string", "pattern": r"\$\{[A-Za-z0-9_.-]+\}", "description": "The value of another field."}
 _TEXTS = {
     "Budget": {"type": "string", "description": "Such as '1.4 GiB' or '1.1 kB/image'."},
     "Warmup": {"type": ["number", "string"], "description": "Such as 0.1, '5 epochs' or '500 steps'."},
+    "Condition": {
+        "type": ["string", "number", "boolean", "null", "array"],
+        "description": "A value (equal), or a list (one of).",
+    },
+    "Published": {"type": "string", "description": "Such as seitpp/table-7."},
 }
+_DURATIONS = ("memory", "time", "poll", "signal_delay")
 _PART = ".part"
 
 
-def json_schema() -> _Json:
-    """Return the JSON Schema (draft 2020-12) of experiment files."""
-    schema = Experiment.model_json_schema(by_alias=True, mode="validation")
+def json_schema(of: str = "experiment") -> _Json:
+    """Return the JSON Schema (draft 2020-12) of the files of one part: experiment, sweep or cluster."""
+    spec = PARTS[of]
+    schema = spec.model_json_schema(by_alias=True, mode="validation")
     defs: _Json = schema.pop("$defs")
-    root = _opened(_with_texts({"Experiment": schema, **defs}))
-    experiment = root.pop("Experiment")
-    experiment["properties"]["extends"] = _EXTENDS
-    experiment["properties"]["augment"] = _either(experiment["properties"]["augment"], _policy(root))
-    partial = cast(_Json, _loosened(experiment))
+    root = _opened(_with_texts({spec.__name__: schema, **defs}))
+    whole = root.pop(spec.__name__)
+    whole["properties"]["extends"] = _EXTENDS
+    if "augment" in whole["properties"]:
+        whole["properties"]["augment"] = _either(whole["properties"]["augment"], _policy(root))
+    partial = cast(_Json, _loosened(whole))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": SCHEMA_ID,
-        "title": "tokexp experiment",
-        "description": inspect.getdoc(Experiment),
+        "$id": SCHEMA_ID.replace("experiment", of),
+        "title": f"tokexp {of}",
+        "description": inspect.getdoc(spec),
         "type": "object",
         "if": {"required": ["extends"]},
         "then": partial,
-        "else": experiment,
+        "else": whole,
         "$defs": {**root, "Reference": _REFERENCE, **{f"{name}{_PART}": _loosened(one) for name, one in root.items()}},
     }
 
@@ -77,6 +91,9 @@ def _opened(node: Any, key: str = "") -> Any:
     fields = opened.get("properties")
     if isinstance(fields, dict) and key != "properties":
         opened["properties"] = {name: _referable(name, field) for name, field in fields.items()}
+    for inside in ("additionalProperties", "items") if key != "properties" else ():
+        if isinstance(opened.get(inside), dict) and opened[inside]:
+            opened[inside] = _referable("", opened[inside])
     return opened
 
 
@@ -85,7 +102,7 @@ def _referable(name: str, field: Any) -> Any:
         return field
     kept = {word: field[word] for word in ("description", "default") if word in field}
     bare = {word: value for word, value in field.items() if word not in kept}
-    texts = [{"type": "string"}] if name in ("memory", "time") else []
+    texts = [{"type": "string"}] if name in _DURATIONS else []
     return {**kept, "anyOf": [bare, *texts, {"$ref": "#/$defs/Reference"}]}
 
 
@@ -116,8 +133,11 @@ def kinds() -> dict[str, list[tuple[str, str]]]:
         "stem": lambda: _field(_spec_of(Experiment, "model"), "stem"),
         "augment": lambda: _item(_field(_spec_of(Experiment, "augment"), "pretrain")),
         "objective": lambda: _field(Experiment, "objective"),
+        "terms": lambda: slot_of(TermSpec),
         "tasks": lambda: _item(_field(Experiment, "tasks")),
         "evaluate": lambda: slot_of(EvaluationSpec),
+        "sampler": lambda: _field(SweepSpec, "sampler"),
+        "pruner": lambda: _field(SweepSpec, "pruner"),
     }
     return {
         block: [(kind, _first_line(cls)) for kind, cls in _classes(find()).items()] for block, find in slots.items()

@@ -13,7 +13,6 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from tokexp.spec.augment import COMBINATORS
 from tokexp.spec.base import Spec
 from tokexp.spec.extensions import Kinds, is_union
 
@@ -100,9 +99,13 @@ def descendants(spec: type[Spec], depth: int = 3) -> Iterator[tuple[tuple[str, .
 
 
 def kind_words(slot: Slot) -> list[str]:
-    """Return the words that `kind` may be in a slot: combinators of steps are told by a field, not by a kind."""
-    combinators = COMBINATORS if slot.block is not None and slot.block.block == "augment" else {}
-    return [kind for kind in slot.kinds if kind not in combinators]
+    """Return the words that `kind` may be in a slot."""
+    return [kind for kind, cls in slot.kinds.items() if "kind" in cls.model_fields]
+
+
+def field_words(slot: Slot) -> list[str]:
+    """Return the fields that tell kinds apart which have no `kind`: combinators of steps, dimensions of a space."""
+    return [kind for kind, cls in slot.kinds.items() if "kind" not in cls.model_fields]
 
 
 def _flat(mark: Any) -> tuple[Any, ...]:

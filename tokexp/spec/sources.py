@@ -5,16 +5,15 @@ from typing import Any
 
 from tokexp.spec.augment import AugmentSpec
 from tokexp.spec.base import ALTERNATIVES, Spec
-from tokexp.spec.experiment import Experiment
 from tokexp.spec.messages import item_at
 from tokexp.spec.yaml_tree import Item, Path, dotted
 
 Layer = tuple[str, Mapping[str, Any]]
 
 
-def sources_of(experiment: Experiment, tree: Item) -> dict[str, str]:
-    """Return the source of every value by dotted path; a list of plain values is one value."""
-    return {dotted(path): source for path, source in _of_spec(experiment, tree, (), ())}
+def sources_of(spec: Spec, tree: Item) -> dict[str, str]:
+    """Return the source of every value of a whole document by dotted path; a list of plain values is one value."""
+    return {dotted(path): source for path, source in _of_spec(spec, tree, (), ())}
 
 
 def _of_spec(spec: Spec, tree: Item, path: Path, layers: tuple[Layer, ...]) -> Iterator[tuple[Path, str]]:
@@ -37,7 +36,7 @@ def _of_value(value: Any, tree: Item, path: Path, layers: tuple[tuple[str, Any],
     elif isinstance(value, Mapping) and value:
         for key, child in value.items():
             yield from _of_value(child, tree, (*path, str(key)), ())
-    elif isinstance(value, (tuple, list)) and any(isinstance(child, (Spec, tuple, list)) for child in value):
+    elif isinstance(value, (tuple, list)) and any(isinstance(child, (Spec, tuple, list, Mapping)) for child in value):
         for index, child in enumerate(value):
             yield from _of_value(child, tree, (*path, index), ())
     else:

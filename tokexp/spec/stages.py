@@ -9,12 +9,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tokexp.spec.augment import AdaptSpec, Step
-from tokexp.spec.base import Spec
+from tokexp.spec.base import Spec, added
 from tokexp.spec.data import DataSpec
 from tokexp.spec.evaluation import EvaluationSpec
 from tokexp.spec.models import ModelSpec
 from tokexp.spec.objectives import ObjectiveSpec
 from tokexp.spec.storage import StorageSpec
+from tokexp.spec.target_source import TargetSource
 from tokexp.spec.tasks import TaskSpec
 from tokexp.spec.tokenizers import TokenizerSpec
 
@@ -49,7 +50,7 @@ class AdaptStage(Spec):
 
 
 class PretrainStage(Spec):
-    """Train the objective. Inputs: tokens (unless pixels), adapt where the policy needs it. Output: the weights."""
+    """Train the objective. Inputs: tokens, adapt, tokenizer, a teacher, each where it is used. Output: the weights."""
 
     kind: Literal["pretrain"]
     data: DataSpec | None = Field(None, description="The images, for a model that reads pixels.")
@@ -57,6 +58,8 @@ class PretrainStage(Spec):
     policy: tuple[Step, ...] = Field(description="The augmentation.")
     adapt: AdaptSpec | None = Field(None, description="How TokenAdapt is rebuilt.")
     objective: ObjectiveSpec = Field(description="What is learned from.")
+    tokenizer: TokenizerSpec | None = added(None, description="How the tokenizer of the targets is rebuilt.")
+    target: TargetSource | None = added(None, description="What the network that it learns from is made of.")
 
 
 class DownstreamStage(Spec):
@@ -105,4 +108,6 @@ class StageJob(Spec):
     workspace: str = Field(description="The workspace's folder, absolute.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="What to compute on.")
     threads: int = Field(2, ge=1, description="CPU threads.")
+    gpus: int = Field(0, ge=0, description="GPUs of all machines together, for the account of what it cost.")
+    cwd: str = Field("", description="The folder that relative paths are seen from; the worker's own if empty.")
     label: str = Field("", description="For people: what and in which experiment.")

@@ -8,13 +8,24 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from tokexp.spec.base import Spec
+from tokexp.spec.base import Spec, added
 from tokexp.spec.extensions import Kinds
 from tokexp.spec.objectives import SUPERVISED_PRESETS
+from tokexp.spec.terms import Terms
 from tokexp.spec.train import TrainSpec
 
 _FINETUNE = {"epochs": 100, "batch_size": 1024, "lr": 1e-3, "warmup": "5 epochs", "weight_decay": 0.1,
              "layer_decay": 0.65}  # fmt: skip
+
+
+class Validation(Spec):
+    """Training images that are kept out of a task's training and looked at meanwhile; never test images.
+
+    What reads no labels (TokenAdapt, pre-training by masked tokens) still sees these images.
+    """
+
+    fraction: float = Field(0.1, gt=0, lt=1, description="Share of each class's training images that is held out.")
+    every: int = Field(1, ge=1, description="Epochs from one look to the next; the end is always looked at.")
 
 
 class Classify(Spec):
@@ -42,6 +53,10 @@ class Classify(Spec):
         "first", description="Where layer decay counts the model's own token table: with the stem, or with the head."
     )
     train: TrainSpec = Field(TrainSpec(), description="The training phase.")
+    terms: Terms = added((), description="Losses that are added to this one, each with its weight.")
+    validation: Validation | None = Field(
+        None, description="Training images to measure val_top1 and val_loss on; none if not given."
+    )
 
 
 class Probe(Spec):

@@ -1,22 +1,22 @@
-"""A resolved spec as YAML text that reads back to the same experiment."""
+"""A resolved spec as YAML text that reads back to the same spec."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
 
-from tokexp.spec.experiment import Experiment
+from tokexp.spec.base import Spec
 from tokexp.spec.yaml_tree import Path, dotted
 
 
-def resolved(experiment: Experiment) -> dict[str, Any]:
-    """Return all values of an experiment, defaults included, ready for JSON, under the names that YAML uses."""
-    return experiment.model_dump(mode="json", by_alias=True)
+def resolved(spec: Spec) -> dict[str, Any]:
+    """Return all values of a document, defaults included, ready for JSON, under the names that YAML uses."""
+    return spec.model_dump(mode="json", by_alias=True)
 
 
-def to_yaml(experiment: Experiment, sources: Mapping[str, str] | None = None) -> str:
+def to_yaml(spec: Spec, sources: Mapping[str, str] | None = None) -> str:
     """Return the resolved spec as YAML, each value with its source as a comment if `sources` are given."""
-    rows = list(_rows(resolved(experiment), (), 0))
+    rows = list(_rows(resolved(spec), (), 0))
     width = min(max((len(text) for text, _ in rows), default=0), 60)
     lines = []
     for text, path in rows:

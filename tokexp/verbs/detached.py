@@ -7,8 +7,10 @@ from pathlib import Path
 
 from tokexp.errors import TokexpError
 from tokexp.launch.display import NodeState, Quiet
+from tokexp.launch.driving import go_on
 from tokexp.launch.request import plan_of
 from tokexp.ledger.runs import load_run
+from tokexp.ledger.sweeps import TrialRecord, TrialState, is_sweep_ref, read_trials, sweep_folder
 from tokexp.ledger.workspace import Workspace
 from tokexp.plan.graph import StageNode
 
@@ -20,15 +22,23 @@ class LogDisplay(Quiet):
         """Write the new state."""
         self.say(f"{node.name} {node.key[:6]}: {state}" + (f" ({note})" if note else ""))
 
+    def trial(self, trial: TrialRecord, state: TrialState, note: str = "") -> None:
+        """Write the new state of a trial."""
+        if state != "planned":
+            self.say(f"{trial.case}, seed {trial.seed} ({trial.id}): {state}" + (f" ({note})" if note else ""))
+
     def say(self, message: str) -> None:
         """Write the remark."""
         sys.stdout.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
         sys.stdout.flush()
 
 
-def start_detached(workspace: Workspace, ref: str, launcher: str, jobs: int | None) -> Path:
-    """Start a controller for a saved run in a session of its own, and return the file that it writes to."""
-    log = workspace.runs / ref / "controller.log"
+def start_detached(workspace: Workspace, ref: str, launcher: str, jobs: int | None, folder: Path | None = None) -> Path:
+    """Start a controller for a saved run or sweep in a session of its own, and return the file that it writes to.
+
+    folder: where that file goes, if not beside the run's record.
+    """
+    log = (folder or workspace.runs / ref) / "controller.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "tokexp.verbs.detached", str(workspace.root.absolute()), ref, launcher]
     with log.open("ab") as file:
@@ -38,13 +48,26 @@ def start_detached(workspace: Workspace, ref: str, launcher: str, jobs: int | No
     return log
 
 
+def _drive(workspace: Workspace, ref: str, kind: str, jobs: int | None, display: LogDisplay) -> int:
+    from tokexp.verbs.running import open_launcher
+    from tokexp.verbs.sweeping import tracked
+
+    record = read_trials(sweep_folder(workspace, ref)).record
+    with tracked(workspace, record), open_launcher(kind, jobs, display) as launcher:
+        outcome = go_on(workspace, ref, launcher, display, stay=True)
+    display.say(f"ended: {outcome.note or 'not complete'}, exit code {outcome.exit_code}")
+    return outcome.exit_code
+
+
 def main(arguments: list[str]) -> int:
-    """Carry out a saved run: WORKSPACE REF LAUNCHER JOBS (0: as many as fit)."""
+    """Carry out a saved run or sweep: WORKSPACE REF LAUNCHER JOBS (0: as many as fit)."""
     from tokexp.verbs.running import carry_out, open_launcher
 
     root, ref, kind, jobs = arguments
     workspace, display = Workspace(Path(root)), LogDisplay()
     try:
+        if is_sweep_ref(workspace, ref):
+            return _drive(workspace, ref, kind, int(jobs) or None, display)
         record = load_run(workspace, ref)
         experiment, planned = plan_of(record)
         with open_launcher(kind, int(jobs) or None, display) as launcher:

@@ -13,13 +13,16 @@ from rich.text import Text
 from tokexp.errors import InputError
 from tokexp.launch.attempts import Tail, attempts_of, request_stop
 from tokexp.launch.base import LOG_FILE
-from tokexp.launch.controller import request_run_stop
+from tokexp.launch.queues import cancel_queued, queued_states
+from tokexp.launch.run import request_run_stop
 from tokexp.ledger.events import Event
 from tokexp.ledger.records import AttemptRecord, Ledger
 from tokexp.ledger.runs import RunNode, RunRecord, list_runs, load_run, read_runs
+from tokexp.ledger.sweeps import find_sweep, is_sweep_ref, load_sweep
 from tokexp.ledger.workspace import Workspace, resolve_workspace
 from tokexp.report.quantities import span
 from tokexp.verbs.printing import console, print_json, say
+from tokexp.verbs.sweep_status import cancel_sweep, sweep_rows, sweep_status
 
 _FOLLOW_SECONDS = 0.3
 _BETWEEN_SECONDS = 20.0
@@ -43,6 +46,8 @@ def status(ref: str | None, workspace: str | Path | None, json: bool) -> int:
         records, unreadable = read_runs(found)
         ledger.refresh()
         return _all_runs(records, ledger, unreadable, json)
+    if is_sweep_ref(found, ref):
+        return sweep_status(found, find_sweep(found, ref), json)
     record = load_run(found, ref)
     ledger.refresh()
     rows = _stage_rows(record, ledger)
@@ -92,13 +97,18 @@ def logs(ref: str, workspace: str | Path | None, follow: bool, json: bool) -> in
 def cancel(ref: str, workspace: str | Path | None, json: bool) -> int:
     """Stop a run, or one stage by its key: attempts save a checkpoint and end, and are not started again."""
     found = resolve_workspace(workspace)
+    if is_sweep_ref(found, ref):
+        return cancel_sweep(found, find_sweep(found, ref), json)
     nodes = _nodes_of(found, ref)
+    queued = cancel_queued(found, [node.key for node in nodes])
     stopped = [attempt for node in nodes if (attempt := request_stop(found, node.key)) is not None]
     run = _run_of(found, ref)
     if run is not None:
         request_run_stop(found, run.ref)
     if json:
-        print_json({"ref": _full_ref(found, ref), "stopped": stopped})
+        print_json({"ref": _full_ref(found, ref), "stopped": stopped, "cancelled": queued})
+    elif queued:
+        say(f"took {len(queued)} jobs out of the queue, and asked {len(stopped)} running attempts to save and stop")
     elif stopped:
         say(f"asked {len(stopped)} running attempts to save and stop: {', '.join(stopped)}")
     else:
@@ -119,7 +129,9 @@ def _run_of(workspace: Workspace, ref: str) -> RunRecord | None:
 
 
 def _nodes_of(workspace: Workspace, ref: str) -> list[RunNode]:
-    """Return the stages of a run, or the one stage whose key starts with `ref`."""
+    """Return the stages of a run or a sweep, or the one stage whose key starts with `ref`."""
+    if is_sweep_ref(workspace, ref):
+        return list(load_sweep(workspace, ref).nodes.values())
     run = _run_of(workspace, ref)
     if run is not None:
         return list(run.nodes)
@@ -141,16 +153,21 @@ def _all_runs(records: list[RunRecord], ledger: Ledger, unreadable: list[str], j
             counts[states[node.key]] = counts.get(states[node.key], 0) + 1
         rows.append({"ref": record.ref, "name": record.name, "created": record.created, "states": counts})
     problems = [*unreadable, *ledger.problems]
+    sweeps = sweep_rows(ledger.workspace, ledger)
     if json:
-        print_json({"runs": rows, "problems": problems})
+        print_json({"runs": rows, "sweeps": sweeps, "problems": problems})
         return 0
     table = Table.grid(padding=(0, 3))
     for row, record in zip(rows, records, strict=True):
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.created))
         words = ", ".join(f"{count} {'to do' if state == 'planned' else state}" for state, count in _counts(row))
         table.add_row(record.ref, when, words)
-    if rows or not unreadable:
-        console().print(table if rows else "no runs yet; `tokexp run SPEC` starts one")
+    for sweep in sweeps:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(sweep["created"]))
+        words = ", ".join(f"{n} {'to do' if state == 'planned' else state}" for state, n in sweep["trials"].items())
+        table.add_row(sweep["ref"], when, f"sweep: {words}" + (", complete" if sweep["complete"] else ""))
+    if rows or sweeps or not unreadable:
+        console().print(table if rows or sweeps else "no runs yet; `tokexp run SPEC` starts one")
     for problem in problems:
         say(f"problem: {problem}")
     return 0
@@ -161,7 +178,8 @@ def _counts(row: dict[str, Any]) -> list[tuple[str, int]]:
 
 
 def _stage_rows(record: RunRecord, ledger: Ledger) -> list[dict[str, Any]]:
-    states = ledger.stage_states(record.keys())
+    states: dict[str, str] = dict(ledger.stage_states(record.keys()))
+    states.update(queued_states(ledger.workspace, {key: state for key, state in states.items() if state != "done"}))
     rows = []
     for node in record.nodes:
         attempts = ledger.attempts(node.key)

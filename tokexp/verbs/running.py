@@ -1,6 +1,7 @@
 """The verbs that plan and run experiments; those that follow and compare them are beside it."""
 
 from collections.abc import Sequence
+from contextlib import chdir
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from rich.text import Text
 from tokexp.data.listing import image_counts
 from tokexp.errors import DamagedError, DataError
 from tokexp.launch.base import Launcher
-from tokexp.launch.controller import RunOutcome, run_plan
 from tokexp.launch.display import Display
 from tokexp.launch.request import plan_of, run_record
+from tokexp.launch.run import RunOutcome, run_plan
 from tokexp.ledger.outputs import read_result
 from tokexp.ledger.records import Ledger
 from tokexp.ledger.runs import RunRecord, load_run, save_run
+from tokexp.ledger.sweeps import find_sweep, is_sweep_ref
 from tokexp.ledger.workspace import Workspace, resolve_workspace
 from tokexp.plan.estimate import Estimate, estimate_plan
 from tokexp.plan.graph import Plan, StageNode, build_plan
@@ -26,10 +28,12 @@ from tokexp.report.quantities import size, span
 from tokexp.report.results import render, result
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.reading import read_experiment
+from tokexp.spec.sweep_reading import is_sweep
 from tokexp.verbs.detached import start_detached
 from tokexp.verbs.explaining import why
 from tokexp.verbs.following import cancel, logs, status
 from tokexp.verbs.printing import console, print_json, say
+from tokexp.verbs.sweep_plans import plan_sweep
 
 __all__ = ["cancel", "logs", "plan", "retry", "run", "status", "why"]
 
@@ -38,7 +42,9 @@ SHOWN_STATES = {"planned": "to do"}
 
 
 def plan(file: str | Path, overrides: Sequence[str], workspace: str | Path | None, json: bool) -> int:
-    """Print the stages that an experiment needs: what is done, and what the rest will take. Writes nothing."""
+    """Print the stages that an experiment or a sweep needs: what is done, what the rest will take. Writes nothing."""
+    if is_sweep(file):
+        return plan_sweep(file, overrides, workspace, json)
     found = resolve_workspace(workspace)
     experiment = read_experiment(file, overrides).experiment
     try:
@@ -93,12 +99,17 @@ def run(
 def retry(ref: str, workspace: str | Path | None, json: bool) -> int:
     """Run again what is not done in a run that was started earlier, whatever became of it."""
     found = resolve_workspace(workspace)
+    if is_sweep_ref(found, ref):
+        from tokexp.verbs.sweeping import retry_sweep
+
+        return retry_sweep(found, find_sweep(found, ref), json)
     record = load_run(found, ref)
-    experiment, planned = plan_of(record)
-    fresh = run_record(planned, experiment, file=record.spec_file, text=record.spec_text, sources=record.sources)
-    if fresh.ref != record.ref:
-        say(f"since {record.ref} was planned, its data or tokexp itself has changed: it becomes {fresh.ref}")
-    return _carry_out(planned, experiment, fresh, found, "local", None, json)
+    with chdir(record.cwd if Path(record.cwd or ".").is_dir() else "."):
+        experiment, planned = plan_of(record)
+        fresh = run_record(planned, experiment, file=record.spec_file, text=record.spec_text, sources=record.sources)
+        if fresh.ref != record.ref:
+            say(f"since {record.ref} was planned, its data or tokexp itself has changed: it becomes {fresh.ref}")
+        return _carry_out(planned, experiment, fresh, found, "local", None, json)
 
 
 def _carry_out(
@@ -127,7 +138,7 @@ def _carry_out(
 
 def carry_out(
     planned: Plan, experiment: Experiment, record: RunRecord, workspace: Workspace, launcher: Launcher,
-    display: Display,
+    display: Display, *, stay: bool = True,
 ) -> RunOutcome:  # fmt: skip
     """Run a plan with tracking beside it, and close the display. A tracking server that is down costs nothing."""
     save_run(workspace, record)
@@ -137,7 +148,7 @@ def carry_out(
 
         tracking = start_live(workspace, record.ref, experiment.track.uri)
     try:
-        return run_plan(planned, workspace, launcher, display, record)
+        return run_plan(planned, workspace, launcher, display, record, stay=stay)
     finally:
         display.close()
         if tracking is not None:

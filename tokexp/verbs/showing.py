@@ -18,11 +18,13 @@ from tokexp.durable import write_atomic
 from tokexp.errors import InputError, TokexpError
 from tokexp.ledger.runs import RunRecord, load_run
 from tokexp.ledger.workspace import Workspace, resolve_workspace
+from tokexp.report.comparison import means_sweep
 from tokexp.report.results import result
 from tokexp.report.table import as_csv, as_markdown
 from tokexp.tracking.stores import artifact_uri, local_uri
 from tokexp.tracking.sync import Syncer, SyncReport
 from tokexp.tracking.sync import sync as bring_up_to_date
+from tokexp.verbs.comparing import sweep_report
 from tokexp.verbs.printing import console, print_json, say
 
 SYNC_EVERY_S = 5.0
@@ -48,7 +50,9 @@ def _say_report(report: SyncReport) -> None:
     if report.unreachable:
         say("nothing is lost: `tokexp sync` goes on from there when the store answers")
     stores = f" in {', '.join(report.stores)}" if report.stores else ""
-    console().print(Text(f"{report.runs} runs are current{stores}; {report.points} new values"))
+    sweeps = f" and {report.sweeps} sweeps" if report.sweeps else ""
+    trials = f" of {report.trials} trials" if report.trials else ""
+    console().print(Text(f"{report.runs} runs{sweeps} are current{stores}; {report.points} new values{trials}"))
 
 
 def ui(workspace: str | Path | None, port: int, host: str, json: bool) -> int:
@@ -64,12 +68,18 @@ def ui(workspace: str | Path | None, port: int, host: str, json: bool) -> int:
     for text in (report := syncer.update()).unreachable + report.problems:
         say(text)
     address = f"http://{host}:{port}"
+    page = syncer.page(local_uri(found))
     if json:
-        print_json({"address": address, "store": local_uri(found)})
+        print_json({"address": address, "page": f"{address}/{page}", "store": local_uri(found)})
         sys.stdout.flush()
     say(f"MLflow shows {found.root} at {address} in a few seconds; Ctrl-C ends it")
+    if page:
+        say(f"the newest sweep: {address}/{page}")
+    # Ctrl-C waits until the server can be ended with us; the server itself is ended by another signal.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     server = _start_server(found, host, port)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         while server.poll() is None:
             time.sleep(SYNC_EVERY_S)
             syncer.update()
@@ -117,8 +127,10 @@ def _end(server: "subprocess.Popen[bytes]") -> None:
 
 
 def report(ref: str, workspace: str | Path | None, output: str | Path | None, json: bool) -> int:
-    """Write a run's report; the ending of `output` decides: .html, .csv or .md. Returns 0."""
+    """Write the report of a run or a sweep; the ending of `output` decides: .html, .csv or .md. Returns 0."""
     found = resolve_workspace(workspace)
+    if means_sweep(found, ref):
+        return sweep_report(found, ref, output, json)
     record = load_run(found, ref)
     target = Path(output) if output is not None else Path(f"{record.ref}.html")
     if target.is_dir():
