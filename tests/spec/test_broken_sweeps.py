@@ -7,8 +7,11 @@ import pytest
 from tests.spec.specs import GOOD, write
 from tests.spec.sweeps import said, sweep_problems, write_sweep
 from tokexp.errors import SpecError
-from tokexp.spec.sweep_reading import read_sweep
+from tokexp.spec.schema import kinds
+from tokexp.spec.sweep_reading import is_sweep, read_sweep
 
+MEASURES = [name for name, _ in kinds()["evaluate"]]
+ONE_OF_THEM = f"{', '.join(MEASURES[:-1])} or {MEASURES[-1]}"
 SPACE = "space: {tokenizer.codebook_size: {int: [8, 64]}}\n"
 TWO = "metrics: [{name: finetune/top1, direction: maximize}, {name: storage/total, direction: minimize}]\n"
 
@@ -29,7 +32,7 @@ CASES: list[tuple[str, list[str]]] = [
     ("grid: {augment.task.7.prob: [1]}",
      ["4:30: grid.augment.task.7.prob.0: augment.task is a list of 2; a position from 0 to 1 is needed, not 7"]),
     ("space: {evaluate.x.severity: {int: [1, 2]}}\nbudget: {trials: 2}",
-     ["4:9: space.evaluate.x.severity: kind is missing; one of clean or corruption is needed"]),
+     [f"4:9: space.evaluate.x.severity: kind is missing; one of {ONE_OF_THEM} is needed"]),
     ("grid: {seeds: [1, 2]}", ["4:8: grid.seeds: seeds cannot be varied: write `seeds` at the top of the sweep"]),
     ("cases: {a: {name: x, track.enabled: false}}",
      ["4:13: cases.a.name: name cannot be varied: the sweep has a name, and its points are named after their values",
@@ -320,3 +323,17 @@ def test_what_is_not_plain_yaml_is_refused_in_sweeps_too(tmp_path: Path, text: s
     problems = sweep_problems(tmp_path, text + "\n")
     assert problems
     assert all(problem.line is not None and problem.line >= 4 for problem in problems)
+
+
+def test_a_file_with_fields_of_sweeps_alone_is_a_sweep_that_lacks_its_experiment(tmp_path: Path) -> None:
+    write(tmp_path, "schema: 1\ncases: {a: {}}\n", "sweep.yaml")
+    assert is_sweep(tmp_path / "sweep.yaml")
+    with pytest.raises(SpecError) as caught:
+        read_sweep(tmp_path / "sweep.yaml")
+    assert "experiment" in str(caught.value)
+    assert "missing" in str(caught.value)
+
+
+def test_an_experiment_is_no_sweep(tmp_path: Path) -> None:
+    write(tmp_path, GOOD, "experiment.yaml")
+    assert not is_sweep(tmp_path / "experiment.yaml")

@@ -5,6 +5,10 @@ from pathlib import Path
 import pytest
 
 from tests.spec.specs import GOOD, problems_of
+from tokexp.spec.schema import kinds
+
+MEASURES = [name for name, _ in kinds()["evaluate"]]
+ONE_OF_THEM = f"{', '.join(MEASURES[:-1])} or {MEASURES[-1]}"
 
 
 def _one(folder: Path, old: str, new: str) -> tuple[int | None, int | None, str, str]:
@@ -41,10 +45,10 @@ def _one(folder: Path, old: str, new: str) -> tuple[int | None, int | None, str,
          "2 given; a number from 0 to 1 is needed"),
         ("{kind: digits}", "{kind: digit}", 3, 14, "data.kind",
          "unknown kind 'digit'; allowed: digits, image_folder, torchvision, seit_release; did you mean digits?"),
-        ("{kind: clean}", "{}", 27, 3, "evaluate.clean.kind", "kind is missing; one of clean or corruption is needed"),
+        ("{kind: clean}", "{}", 27, 3, "evaluate.clean.kind", f"kind is missing; one of {ONE_OF_THEM} is needed"),
         ("{kind: clean}", "clean", 27, 10, "evaluate.clean",
-         "'clean' given; a block with a kind (clean, corruption) is needed"),
-        ("kind: vit, ", "", 6, 1, "model.kind", "missing; vit is needed"),
+         f"'clean' given; a block with a kind ({', '.join(MEASURES)}) is needed"),
+        ("kind: vit, ", "", 6, 1, "model.kind", "kind is missing; one of vit, swin or pvt_v2 is needed"),
         ("name: gaussian_noise, ", "", 28, 3, "evaluate.noise.name",
          "missing; one of gaussian_noise or gaussian_blur is needed"),
         ("gaussian_noise", "gausian_noise", 28, 35, "evaluate.noise.name",

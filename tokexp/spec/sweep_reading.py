@@ -11,6 +11,7 @@ from pathlib import Path as FilePath
 from tokexp.errors import Problem, SpecError
 from tokexp.spec.check_names import check_names
 from tokexp.spec.check_sweep import check_sweep
+from tokexp.spec.experiment import Experiment
 from tokexp.spec.findings import Finding
 from tokexp.spec.laying import MOST_POINTS, Written
 from tokexp.spec.overrides import SET, apply_items, apply_overrides
@@ -36,11 +37,12 @@ def read_sweep(file: str | FilePath, overrides: Sequence[str] = ()) -> ReadSweep
 
 
 def is_sweep(file: str | FilePath) -> bool:
-    """Say whether a file is a sweep: its document names an `experiment`. A file that cannot be read is none."""
+    """Say whether a file is a sweep: its document has a field of sweeps alone. A file that cannot be read is none."""
     try:
-        return "experiment" in open_document(file).tree.value
+        given = open_document(file).tree.value
     except SpecError:
         return False
+    return isinstance(given, dict) and not given.keys().isdisjoint(set(fields_of(SweepSpec)) - set(fields_of(Experiment)))
 
 
 class _Reader:
