@@ -172,6 +172,17 @@ def test_a_run_with_a_controller_counts_as_running(workspace: Workspace) -> None
     assert by_name(workspace)[record.ref].info.status == "KILLED"
 
 
+def test_a_stage_between_two_attempts_stays_running_while_a_controller_lives(workspace: Workspace) -> None:
+    record = recorded_run(workspace, seeds=(0,))
+    log = start_attempt(workspace, record.nodes[0], "20260101-000000-a")
+    log.append("stopped", reason="signal")
+    log.close()
+    sync(workspace, live=True)
+    assert by_name(workspace)["tokens"].info.status == "RUNNING"
+    sync(workspace)
+    assert by_name(workspace)["tokens"].info.status == "KILLED"
+
+
 def test_a_stage_that_an_earlier_run_computed_is_marked_as_reused(workspace: Workspace) -> None:
     record = recorded_run(workspace, seeds=(0,))
     run_all(workspace, record)

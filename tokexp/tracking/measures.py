@@ -11,7 +11,7 @@ from tokexp.ledger.outputs import is_done, read_result
 from tokexp.ledger.runs import RunNode, RunRecord
 from tokexp.ledger.workspace import Workspace
 
-PREFIXES = {"tokens": "storage"}
+PREFIXES = {"tokens": "storage", "images": "storage"}
 """The first word of a metric's name, for stages whose name is not it."""
 
 

@@ -79,8 +79,11 @@ class Cursor:
                 yield Point(name, float(value), step, round(time * 1000))
 
 
-def stage_status(workspace: Workspace, node: RunNode, cursor: Cursor) -> Status | None:
-    """Return how a stage stands, None if it was never started."""
+def stage_status(workspace: Workspace, node: RunNode, cursor: Cursor, *, live: bool = False) -> Status | None:
+    """Return how a stage stands, None if it was never started.
+
+    live: a controller works on it: a stage that was stopped, or whose process is gone, waits for its next attempt.
+    """
     owner = holder(workspace, node.key)
     alive = owner is not None and owner.alive
     # An output is in place a moment before its attempt has said `done`.
@@ -90,6 +93,8 @@ def stage_status(workspace: Workspace, node: RunNode, cursor: Cursor) -> Status 
         return "RUNNING"
     if cursor.last is None:
         return None
+    if live and cursor.last != "failed":
+        return "RUNNING"
     return "FAILED" if cursor.last == "failed" else "KILLED"
 
 

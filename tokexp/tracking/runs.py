@@ -79,7 +79,7 @@ class RunSync:
             if state.status != "FINISHED":
                 attempts = self.index.refresh()
                 for node in self.record.nodes:
-                    self._stage(self._tracker, state, node, attempts.get(node.key, []), report)
+                    self._stage(self._tracker, state, node, attempts.get(node.key, []), report, live)
                 self._finish_parent(self._tracker, state, live)
         report.runs += 1
         if self.uri not in report.stores:
@@ -101,14 +101,16 @@ class RunSync:
         self._save(state)
         return state
 
-    def _stage(self, tracker: Tracker, state: _State, node: RunNode, attempts: list[str], report: SyncReport) -> None:
+    def _stage(
+        self, tracker: Tracker, state: _State, node: RunNode, attempts: list[str], report: SyncReport, live: bool
+    ) -> None:
         shown = state.stages.get(node.key)
         if shown is not None and shown.status == "FINISHED":
             return
         cursor = shown.cursor if shown is not None else Cursor()
         points, problems = cursor.read(self.workspace, attempts)
         report.problems += problems
-        status = stage_status(self.workspace, node, cursor)
+        status = stage_status(self.workspace, node, cursor, live=live)
         if status is None:
             return
         if shown is None:
