@@ -9,6 +9,7 @@ import pytest
 from tests.contracts.test_launchers import LauncherContract
 from tests.launch import fake_node, fake_stages
 from tests.launch.fake_slurm import FakeSlurm
+from tests.launch.slurm_attempts import begun, job_of, kinds, submit, until, wait
 from tests.launch.test_slurm_submission import tasks_of
 from tokexp.launch.attempts import Tail, new_attempt
 from tokexp.launch.base import DONE, FAILED, STOP_FILE, STOPPED, Handle
@@ -56,46 +57,6 @@ def launcher(cluster, workspace, slurm):
         yield launcher
 
 
-def submit(launcher, workspace, *nodes):
-    cluster = launcher._cluster
-    return launcher.submit_many(tasks_of(nodes, workspace, cluster))
-
-
-def wait(launcher, count=1, seconds=40):
-    ended, limit = [], time.monotonic() + seconds
-    while len(ended) < count and time.monotonic() < limit:
-        ended += launcher.poll()
-        time.sleep(0.05)
-    return {end.handle: end for end in ended}
-
-
-def until(condition, seconds=30):
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.05)
-
-
-def job_of(handle):
-    return json.loads((handle.folder / "slurm.json").read_text())["job"]
-
-
-def begun(handle, step=1):
-    tail = Tail(handle.folder)
-
-    def at_work():
-        tail.read()
-        return (tail.step or 0) >= step
-
-    until(at_work)
-
-
-def kinds(handle):
-    tail = Tail(handle.folder)
-    return [e["e"] + (f" {e['reason']}" if "reason" in e else "") for e in tail.read() if e["e"] not in QUIET]
-
-
-QUIET = ("metrics", "progress", "checkpoint")
 LONG = "steps=400 sleep=0.05"
 SHORT = "steps=10 sleep=0.1"
 
@@ -284,24 +245,20 @@ def test_each_end_has_its_cause(launcher, workspace, slurm, state, cause):
     assert past_end(Tail(handle.folder))[0] == cause
 
 
-def test_too_much_memory_is_seen_in_the_log_where_slurm_has_no_state_for_it(launcher, workspace, slurm):
+@pytest.mark.parametrize(
+    ("words", "code", "cause"),
+    [
+        ("slurmstepd: error: StepId=1.0 exceeded memory limit (307482624 > 200278016), being killed", "0:9", "memory"),
+        ("srun: error: Unable to create step for job 1: Job/step already completing or completed", "1:0", "lost"),
+    ],
+)
+def test_the_log_tells_causes_that_slurm_has_no_state_for(launcher, workspace, slurm, words, code, cause):
     (slurm.folder / "closed").touch()
     [handle] = submit(launcher, workspace, fake_stages.node("a"))
     folder = Path(json.loads((handle.folder / "slurm.json").read_text())["array"])
-    words = "slurmstepd: error: StepId=1.0 exceeded memory limit (307482624 > 200278016), being killed\n"
-    (folder / f"{job_of(handle)}_0_log.out").write_text(words)
-    slurm.edit(job_of(handle), state="FAILED", exit="0:9")
-    assert wait(launcher)[handle].cause == "memory"
-
-
-def test_a_process_that_slurm_could_not_start_is_lost_and_not_wrong(launcher, workspace, slurm):
-    (slurm.folder / "closed").touch()
-    [handle] = submit(launcher, workspace, fake_stages.node("a"))
-    folder = Path(json.loads((handle.folder / "slurm.json").read_text())["array"])
-    words = "srun: error: Unable to create step for job 1: Job/step already completing or completed\n"
-    (folder / f"{job_of(handle)}_0_log.out").write_text(words)
-    slurm.edit(job_of(handle), state="FAILED", exit="1:0")
-    assert wait(launcher)[handle].cause == "lost"
+    (folder / f"{job_of(handle)}_0_log.out").write_text(f"{words}\n")
+    slurm.edit(job_of(handle), state="FAILED", exit=code)
+    assert wait(launcher)[handle].cause == cause
 
 
 def test_a_job_that_nobody_knows_any_more_is_lost_unless_it_gives_signs_of_life(launcher, workspace, slurm):
@@ -339,7 +296,8 @@ def test_a_process_that_comes_later_takes_up_what_is_there(launcher, cluster, wo
         assert [last.adopt(handle.folder) for handle in handles] == [None, None]
 
 
-def test_what_ended_while_nobody_looked_leaves_its_cause(launcher, cluster, workspace, slurm):
+def test_what_ended_while_nobody_looked_leaves_its_cause(launcher, cluster, workspace, slurm, monkeypatch):
+    monkeypatch.setattr("tokexp.launch.slurm.LOOK_SECONDS", 60)
     (slurm.folder / "closed").touch()
     handles = submit(launcher, workspace, fake_stages.node("a"), fake_stages.node("b"))
     slurm.edit(job_of(handles[0]), state="OUT_OF_MEMORY")

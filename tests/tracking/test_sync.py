@@ -1,6 +1,5 @@
 """Syncing into a real SQLite store of MLflow: complete, exactly once, and harmless when it fails."""
 
-import shutil
 import socket
 import threading
 import time
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow import MlflowClient
 
 from tests.recorded import (
     finish_stage,
@@ -20,39 +18,11 @@ from tests.recorded import (
     start_attempt,
     workspace_at,
 )
+from tests.tracking.seen import all_runs, by_name, client
 from tokexp.errors import InputError
 from tokexp.ledger.runs import RunRecord
 from tokexp.ledger.workspace import Workspace
 from tokexp.tracking import sync
-from tokexp.tracking.stores import local_uri
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def workspace(tmp_path: Path, empty_store: Path) -> Workspace:
-    workspace = workspace_at(tmp_path)
-    shutil.copy(empty_store, workspace.root / "mlflow.db")
-    return workspace
-
-
-def client(workspace: Workspace) -> MlflowClient:
-    return MlflowClient(local_uri(workspace))
-
-
-def all_runs(workspace: Workspace) -> list[Any]:
-    found = client(workspace)
-    experiments = [item.experiment_id for item in found.search_experiments() if item.name != "Default"]
-    return list(found.search_runs(experiments, max_results=1000))
-
-
-def by_name(workspace: Workspace) -> dict[str, Any]:
-    return {run.info.run_name: run for run in all_runs(workspace)}
 
 
 @pytest.fixture
