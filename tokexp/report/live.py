@@ -2,6 +2,7 @@
 
 import sys
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,22 +70,44 @@ class StageLine:
             self.seconds = event.get("seconds")
 
 
-class LiveTree:
-    """A tree that is drawn anew four times a second while work goes on; remarks scroll by above it."""
+class LivePicture(ABC):
+    """A picture of stages that is drawn anew four times a second while work goes on; remarks scroll by above it."""
 
     def __init__(self, console: Console) -> None:
         """Take the terminal to draw on."""
         self._console = console
         self._lines: dict[str, StageLine] = {}
-        self._name = ""
         self._live: Live | None = None
+
+    def say(self, message: str) -> None:
+        """Print a remark above the picture."""
+        self._console.print(escape(message), highlight=False)
+
+    def close(self) -> None:
+        """Stop drawing."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _start(self) -> None:
+        self._live = Live(get_renderable=self._draw, console=self._console, refresh_per_second=4, transient=True)
+        self._live.start()
+
+    @abstractmethod
+    def _draw(self) -> Group:
+        """Return the picture as it is now."""
+
+
+class LiveTree(LivePicture):
+    """The stages of a run as a tree."""
+
+    _name = ""
 
     def begin(self, plan: Plan) -> None:
         """Start drawing."""
         self._name = plan.name
         self._lines = {node.key: StageLine(node) for node in plan.nodes}
-        self._live = Live(get_renderable=self._draw, console=self._console, refresh_per_second=4, transient=True)
-        self._live.start()
+        self._start()
 
     def state(self, node: StageNode, state: NodeState, note: str = "") -> None:
         """Show a stage's new state."""
@@ -93,16 +116,6 @@ class LiveTree:
     def event(self, node: StageNode, event: Event) -> None:
         """Show what an attempt tells."""
         self._lines[node.key].take(event)
-
-    def say(self, message: str) -> None:
-        """Print a remark above the tree."""
-        self._console.print(escape(message), highlight=False)
-
-    def close(self) -> None:
-        """Stop drawing."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
 
     def _draw(self) -> Group:
         states = [line.state for line in self._lines.values()]

@@ -4,8 +4,6 @@ import sys
 import time
 
 from rich.console import Console, Group
-from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -14,7 +12,7 @@ from tokexp.launch.display import NodeState, SweepDisplay
 from tokexp.ledger.events import Event
 from tokexp.ledger.sweeps import TrialRecord, TrialState
 from tokexp.plan.graph import Plan, StageNode
-from tokexp.report.live import StageLine
+from tokexp.report.live import LivePicture, StageLine
 from tokexp.report.quantities import span
 
 _STYLES: dict[TrialState, str] = {
@@ -45,14 +43,13 @@ class _Counts:
         return text
 
 
-class LiveSweep:
-    """A picture that is drawn anew four times a second while work goes on; remarks scroll by above it."""
+class LiveSweep(LivePicture):
+    """Trials by state, and the stages at work."""
 
     def __init__(self, console: Console) -> None:
         """Take the terminal to draw on."""
-        self._console, self._counts = console, _Counts()
-        self._lines: dict[str, StageLine] = {}
-        self._live: Live | None = None
+        super().__init__(console)
+        self._counts = _Counts()
 
     def begin(self, plan: Plan) -> None:
         """Nothing: stages come with their trials."""
@@ -60,8 +57,7 @@ class LiveSweep:
     def begin_sweep(self, name: str, total: int | None) -> None:
         """Start drawing."""
         self._counts.name, self._counts.total = name, total
-        self._live = Live(get_renderable=self._draw, console=self._console, refresh_per_second=4, transient=True)
-        self._live.start()
+        self._start()
 
     def trial(self, trial: TrialRecord, state: TrialState, note: str = "") -> None:
         """Count a trial's new state; a failure is also printed."""
@@ -80,16 +76,6 @@ class LiveSweep:
         """Show what an attempt tells."""
         if node.key in self._lines:
             self._lines[node.key].take(event)
-
-    def say(self, message: str) -> None:
-        """Print a remark above the picture."""
-        self._console.print(escape(message), highlight=False)
-
-    def close(self) -> None:
-        """Stop drawing."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
 
     def _draw(self) -> Group:
         counts = self._counts
