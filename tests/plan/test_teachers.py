@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tokexp.errors import InputError
+from tokexp.errors import InputError, SpecError
 from tokexp.plan.graph import Plan, StageNode, build_plan
 from tokexp.spec.experiment import Experiment
 
@@ -78,6 +78,18 @@ def test_another_experiments_stage_joins_the_graph(tmp_path: Path) -> None:
     assert first.key == alone.seeds[5]["pretrain"]
     moved = other(tmp_path, name="moved")
     assert plan(teacher("pretrain", experiment=moved)).seeds == found.seeds
+
+
+def test_values_are_laid_over_another_experiment(tmp_path: Path) -> None:
+    laid = {"model.width": 64, "model.stem": {"kind": "patchify", "patch_size": 4}, "name": "no"}
+    found = plan(teacher("pretrain", experiment=other(tmp_path), set=laid))
+    model = stage(found, "pretrain").payload.target.model  # type: ignore[attr-defined]
+    assert (model.width, model.stem.patch_size) == (64, 4)
+
+
+def test_a_wrong_value_laid_over_another_experiment_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"model\.widht: unknown field; did you mean width"):
+        plan(teacher("pretrain", experiment=other(tmp_path), set={"model.widht": 64}))
 
 
 def test_only_what_the_teacher_needs_of_another_experiment_is_planned(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -26,17 +27,22 @@ Stages = tuple[Mapping[str, "StageNode"], Mapping[int, Mapping[str, str]]]
 
 
 def weights_source(file: str, *, strict: bool) -> TargetSource:
-    """Return what the file's content adds to a stage's key; "absent" without `strict` where there is no file.
+    """Return what the file's content adds to a stage's key (see `content_of`)."""
+    return TargetSource(weights=content_of(file, "objective: target.weights", strict=strict))
+
+
+def content_of(file: str, field: str, *, strict: bool) -> str:
+    """Return the digest of a file that a field names; "absent" without `strict` where there is no file.
 
     Raises InputError if it cannot be read.
     """
     path = Path(file).expanduser()
     try:
-        return TargetSource(weights=_digest(path, path.stat().st_mtime_ns))
+        return _digest(path, path.stat().st_mtime_ns)
     except OSError as error:
         if strict:
-            raise InputError(f"objective: target.weights: {file}: {error.strerror or error}") from error
-        return TargetSource(weights=ABSENT)
+            raise InputError(f"{field}: {file}: {error.strerror or error}") from error
+        return ABSENT
 
 
 @lru_cache(maxsize=8)
@@ -55,13 +61,14 @@ def other_experiment(origin: Origin, above: tuple[str, ...]) -> tuple[Experiment
     if real in above:
         raise InputError(f"from: {origin.experiment} takes its teacher from itself, directly or through others")
     changed = Path(real).stat().st_mtime_ns if Path(real).exists() else 0
-    return _read(origin.experiment, real, changed), (*above, real)
+    laid = tuple(f"{path}={json.dumps(value)}" for path, value in origin.set.items())
+    return _read(origin.experiment, laid, real, changed), (*above, real)
 
 
 @lru_cache(maxsize=8)
-def _read(file: str, real: str, changed: int) -> Experiment:
+def _read(file: str, laid: tuple[str, ...], real: str, changed: int) -> Experiment:
     del real, changed
-    return read_experiment(file).experiment
+    return read_experiment(file, laid).experiment
 
 
 def take_from(

@@ -4,11 +4,11 @@ Sources: Kim et al. 2024 (DTM) for CLIP's image tower; He et al. 2020 (MoCo) and
 average of the student; timm for the networks.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tokexp.spec.base import Spec, neutral
+from tokexp.spec.base import Spec, added, neutral
 from tokexp.spec.extensions import Kinds
 
 CLIP_TOWER = "vit_base_patch16_clip_quickgelu_224"
@@ -55,6 +55,13 @@ class Origin(Spec):
     )  # fmt: skip
     stage: str = Field(min_length=1, description="Name of the stage: pretrain, or that of a task.")
     seed: int | None = Field(None, ge=0, description="Its seed; the first of that experiment if not given.")
+    set: dict[str, Any] = added({}, description="Path to value: laid over the other experiment, as by --set.")
+
+    @model_validator(mode="after")
+    def _of_another(self) -> Self:
+        if self.set and self.experiment is None:
+            raise ValueError("set is for another experiment; this one has its values above")
+        return self
 
 
 class TeacherTarget(Spec):
