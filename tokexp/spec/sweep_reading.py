@@ -42,7 +42,8 @@ def is_sweep(file: str | FilePath) -> bool:
         given = open_document(file).tree.value
     except SpecError:
         return False
-    return isinstance(given, dict) and not given.keys().isdisjoint(set(fields_of(SweepSpec)) - set(fields_of(Experiment)))
+    own = fields_of(SweepSpec).keys() - fields_of(Experiment).keys()
+    return isinstance(given, dict) and not own.isdisjoint(given)
 
 
 class _Reader:
