@@ -8,7 +8,12 @@ from torch._dynamo.utils import counters
 
 from tests.objectives.building import pixel_batch, predictor
 
-CASES = [("mim", {}), ("beit", {"blocks": {"smallest": 10, "exact": False}}), ("pim", {}), ("mapet", {})]
+CAE: dict[str, Any] = {"blocks": {"smallest": 10, "exact": False}, "neck": {"width": None}}
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("mim", {}), ("beit", {"blocks": {"smallest": 10, "exact": False}}), ("pim", {}), ("mapet", {}),
+    ("cae", CAE), ("cae", {**CAE, "align_to": "lagged_copy", "neck": {"width": 16, "heads": 2}}),
+    ("data2vec", {"top_blocks": 2}), ("data2vec", {"top_blocks": 1, "preset": "released", "blocks": {"smallest": 10}}),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("kind", "fields"), CASES)

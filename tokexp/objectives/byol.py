@@ -96,8 +96,8 @@ class BootstrapYourOwnLatent(Objective):
         move_towards(self.average_projector, self.projector, self.spec.decay)
 
     def undecayed(self) -> set[str]:
-        """Return the class token and the positions."""
-        return {"backbone.class_token", "backbone.positions"}
+        """Return the backbone's: of a ViT the class token and the positions."""
+        return {f"backbone.{name}" for name in self.backbone.undecayed()}
 
 
 def _patch_mlp(width: int) -> nn.Sequential:

@@ -15,7 +15,7 @@ from tokexp.spec.objectives import Supervised
 
 
 class Classifier(Objective):
-    """Token input, backbone (mean of the patches, then norm) and a linear head.
+    """Token input, backbone (pooled features) and a linear head.
 
     Metrics: accuracy, against the class of the largest target.
     """
@@ -47,8 +47,8 @@ class Classifier(Objective):
         return StepOutput(soft_cross_entropy(logits, targets, self.label_smoothing), {"accuracy": accuracy})
 
     def undecayed(self) -> set[str]:
-        """Return the class token and the positions, as DeiT does."""
-        return {"backbone.class_token", "backbone.positions"}
+        """Return the backbone's: of a ViT the class token and the positions."""
+        return {f"backbone.{name}" for name in self.backbone.undecayed()}
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """Return stem, positions and class token; each block; final norm and head; the token table by `table_layer`."""

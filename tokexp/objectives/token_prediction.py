@@ -1,4 +1,4 @@
-"""What `mim`, `beit`, `pim` and `mapet` share: targets that are tokens, a linear head, and cross-entropy.
+"""What `mim`, `beit`, `pim`, `mapet` and `cae` share: targets that are tokens, a linear head, and cross-entropy.
 
 Source: Baraldi et al. 2023 (MaPeT), which compares these objectives on one transformer: absolute positions, the final
 norm, then one linear layer over the codes. A patch that holds several tokens gets one such layer for each.
@@ -37,8 +37,11 @@ class TokenPrediction(Objective):
     Shapes depend on the model and the spec alone: nothing is compiled again as masks vary.
     """
 
-    def __init__(self, context: ObjectiveContext) -> None:
-        """Take what is trained. Raises InputError for a model that has no tokens to predict."""
+    def __init__(self, context: ObjectiveContext, width: int | None = None) -> None:
+        """Take what is trained, and the width of features and mask vector (the backbone's if not given).
+
+        Raises InputError for a model that has no tokens to predict.
+        """
         super().__init__()
         self.backbone, self.token_input = context.backbone, context.token_input
         rows, columns = context.backbone.patch_grid
@@ -52,10 +55,11 @@ class TokenPrediction(Objective):
             self.slots, self.codes = 1, context.target_codes
         else:
             raise InputError("this objective predicts tokens: the experiment needs a tokenizer")
-        self.head = nn.Linear(context.backbone.width, self.slots * self.codes)
+        width = width or context.backbone.width
+        self.head = nn.Linear(width, self.slots * self.codes)
         nn.init.normal_(self.head.weight, std=INIT_STD)
         nn.init.zeros_(self.head.bias)
-        self.mask_vector = nn.Parameter(torch.empty(1, 1, context.backbone.width))
+        self.mask_vector = nn.Parameter(torch.empty(1, 1, width))
         nn.init.normal_(self.mask_vector, std=INIT_STD)
 
     @abstractmethod
@@ -85,6 +89,10 @@ class TokenPrediction(Objective):
         """Return loss and metrics of values under a choice of patches; targets (B, rows, columns) beside pixels."""
         targets = self.targets(values, target_indices)
         features, predicted = self.features(self.embed(values, targets), chosen)
+        return self.compared(features, predicted, targets, chosen)
+
+    def compared(self, features: Tensor, predicted: Tensor, targets: Tensor, chosen: Chosen) -> StepOutput:
+        """Return loss and metrics of features (B, m, D) that predict the tokens of the patches `predicted` (B, m)."""
         logits = self.head(features).unflatten(-1, (self.slots, self.codes))
         wanted = by_patch(targets, self.backbone.patch_grid).take_along_dim(predicted[:, :, None], dim=1)
         counted = torch.ones_like(wanted, dtype=torch.bool)

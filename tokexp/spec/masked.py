@@ -16,7 +16,9 @@ RELEASED_RATIO = 75 / 196
 """BEiT's run scripts mask 75 of 196 patches; its paper says 40 %."""
 
 
-class _Masks(PredictsTokens):
+class Masks(PredictsTokens):
+    """An objective that hides a share of the patches, the same number of every image at most."""
+
     ratio: float = Field(0.4, gt=0, lt=1, description="Share of the patches that is masked, rounded to whole patches.")
 
     def predicted(self, num_patches: int) -> int:
@@ -24,7 +26,7 @@ class _Masks(PredictsTokens):
         return min(max(1, round(num_patches * self.ratio)), num_patches - 1)
 
 
-class Mim(_Masks):
+class Mim(Masks):
     """Masked image modelling: predict the tokens of patches that were masked at random (MaPeT section 3)."""
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -55,7 +57,7 @@ class BlockSpec(Spec):
         return self
 
 
-class Beit(_Masks):
+class Beit(Masks):
     """BEiT: masked image modelling with masks that are made of rectangular blocks (Bao et al. 2022)."""
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {

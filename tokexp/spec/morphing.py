@@ -116,6 +116,16 @@ class Layerwise(Spec):
     per_block: int = Field(8, ge=1, le=4096, description="Tokens that are removed after every block.")
 
 
+class LayerwiseKMeans(Spec):
+    """Tokens are clustered inside the target's encoder, after every block, to fewer from block to block."""
+
+    kind: Literal["layerwise_kmeans"]
+    removed: Share = Field(
+        0.5, description="Share of the tokens that is gone after the last block; every block removes equally many."
+    )
+    updates: int = Field(5, ge=0, le=100, description="Lloyd's updates after every block.")
+
+
 class Downsample(Spec):
     """Squares of neighbouring patches are the groups, the same in every image."""
 
@@ -135,7 +145,9 @@ class Ungrouped(Spec):
     kind: Literal["ungrouped"]
 
 
-GrouperSpec = Annotated[Bipartite | KMeans | Layerwise | Downsample | Whole | Ungrouped, Kinds("groupers")]
+GrouperSpec = Annotated[
+    Bipartite | KMeans | Layerwise | LayerwiseKMeans | Downsample | Whole | Ungrouped, Kinds("groupers")
+]
 
 
 class MorphingSpec(Spec):

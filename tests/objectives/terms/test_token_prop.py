@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, conv2d, gelu, interpolate
+from torch.nn.functional import adaptive_avg_pool2d, conv2d, gelu, interpolate, max_pool2d
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.objectives.terms.classifiers import SMALL, batch, beside, classifier, gradients
@@ -16,8 +16,9 @@ from tokexp.errors import DataError
 from tokexp.models.base import Backbone
 from tokexp.objectives.terms.pixel_decoder import PixelDecoder, Row
 from tokexp.objectives.terms.token_prop import TokenPropagation
-from tokexp.objectives.terms.vgg_distance import VggDistance, contextual, vgg19
+from tokexp.objectives.terms.vgg_distance import VggDistance, contextual
 from tokexp.spec.token_prop import TokenProp
+from tokexp.vgg import vgg19
 
 
 def spec(**fields: Any) -> TokenProp:
@@ -259,6 +260,30 @@ def test_distances_by_vgg_are_smallest_between_a_picture_and_itself(vgg: str, di
     assert away.grad.abs().sum() > 0
     assert measure(target, target) < loss
     assert not any(parameter.requires_grad for parameter in measure.parameters())
+
+
+def test_the_perceptual_distance_is_the_mean_squared_difference_of_features(vgg: str) -> None:
+    found, target = torch.randn(2, 2, 3, 16, 16)
+    measured = VggDistance(vgg, "perceptual")(found, target)
+    # VGG-19's blocks of convolutions; a feature is read after each block's second, or fourth.
+    state, number, differences = torch.load(vgg, weights_only=True), 0, []
+    for convolutions in (2, 2, 4, 4):
+        for _ in range(convolutions):
+            weight, bias = state[f"features.{number}.weight"], state[f"features.{number}.bias"]
+            found, target = (conv2d(maps, weight, bias, padding=1).clamp_min(0) for maps in (found, target))
+            number += 2
+        differences.append((found - target).square().mean())
+        found, target = (max_pool2d(maps, 2) for maps in (found, target))
+        number += 1
+    torch.testing.assert_close(measured, torch.stack(differences).mean())
+
+
+def test_a_distance_by_features_is_not_summed_over_pixels(vgg: str) -> None:
+    found, target = torch.randn(2, 2, 3, 16, 16)
+    fields = {"distance": "perceptual", "vgg": vgg, "size": 16, "rows": (16, 8)}
+    by_sum, by_mean = (term(**fields, reduction=how).distance(found, target) for how in ("sum", "mean"))
+    assert torch.equal(by_sum, by_mean)
+    torch.testing.assert_close(by_sum, VggDistance(vgg, "perceptual")(found, target))
 
 
 def test_the_contextual_distance_is_its_equations() -> None:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from tokexp.objectives.targets.base import Target
+
 if TYPE_CHECKING:
     from tokexp.objectives.morphing.schedules import Level
 
@@ -33,6 +35,23 @@ class Grouper(ABC):
     def check(self, grid: tuple[int, int]) -> None:
         """Raise InputError for a grid of patches that cannot be grouped; nothing by default."""
         del grid
+
+
+class EncodingGrouper(Grouper):
+    """Groups tokens while they are encoded, by running the target's blocks itself: `encode` stands for `group`."""
+
+    scheduled = False
+
+    @abstractmethod
+    def encode(self, target: Target, values: Tensor, generator: torch.Generator) -> tuple[Grouping, Tensor]:
+        """Return the groups of the patches of values (B, C, H, W), and the target's tokens (B, groups, width) for them.
+
+        Raises InputError for a target whose blocks cannot be run like that.
+        """
+
+    def group(self, tokens: Tensor, level: "Level", generator: torch.Generator) -> Grouping:
+        """Raise TypeError: tokens that are encoded already cannot be merged on the way."""
+        raise TypeError(f"{type(self).__name__} merges while it encodes; call encode")
 
 
 def group_sums(tokens: Tensor, labels: Tensor, groups: int) -> Tensor:

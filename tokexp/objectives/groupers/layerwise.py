@@ -9,29 +9,23 @@ import torch
 from torch import Tensor
 
 from tokexp.errors import InputError
-from tokexp.objectives.groupers.base import Grouper, Grouping
+from tokexp.objectives.groupers.base import EncodingGrouper, Grouping
 from tokexp.objectives.groupers.bipartite import merge
-from tokexp.objectives.morphing.schedules import Level
 from tokexp.objectives.targets.base import Target
 from tokexp.spec.morphing import Layerwise
 
 
-class LayerwiseMerging(Grouper):
-    """Runs a target's blocks itself; `encode` takes the place of `group`."""
-
-    scheduled = False
+class LayerwiseMerging(EncodingGrouper):
+    """Removes the same number of tokens after every block."""
 
     def __init__(self, spec: Layerwise) -> None:
         """Take how many tokens every block removes."""
         self.per_block = spec.per_block
 
-    def group(self, tokens: Tensor, level: Level, generator: torch.Generator) -> Grouping:
-        """Raise TypeError: tokens that are encoded already cannot be merged on the way."""
-        raise TypeError("layerwise merges while it encodes; call encode")
-
     @torch.no_grad()
-    def encode(self, target: Target, values: Tensor) -> tuple[Grouping, Tensor]:
-        """Return the groups of the patches and the target's tokens (B, groups, width) for them."""
+    def encode(self, target: Target, values: Tensor, generator: torch.Generator) -> tuple[Grouping, Tensor]:
+        """Return the groups of the patches and the target's tokens for them; nothing is drawn."""
+        del generator
         if target.prefix != 1:
             raise InputError("grouper layerwise needs a target with one class token")
         tokens = target.start(values)

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from tokexp.errors import InputError
 from tokexp.objectives.base import ObjectiveContext, StepOutput
-from tokexp.objectives.groupers.base import Grouper, Grouping
-from tokexp.objectives.groupers.layerwise import LayerwiseMerging
+from tokexp.objectives.groupers.base import EncodingGrouper, Grouper, Grouping
 from tokexp.objectives.morphing.loss import distance_of, group_means, morphing_loss
 from tokexp.objectives.morphing.schedules import Level, draw_levels
 from tokexp.objectives.targets.base import Held, Target
@@ -62,8 +61,8 @@ class Morphing:
     @torch.compiler.disable(recursive=False)  # type: ignore[untyped-decorator]
     def of(self, target: Target, values: Tensor, generator: torch.Generator) -> list[Morphed]:
         """Return the levels of what a target makes of values (B, C, H, W)."""
-        if isinstance(self.grouper, LayerwiseMerging):
-            return [Morphed(*self.grouper.encode(target, values))]
+        if isinstance(self.grouper, EncodingGrouper):
+            return [Morphed(*self.grouper.encode(target, values, generator))]
         levels: list[Morphed] = self.morph(target(values), generator)
         return levels
 

@@ -5,18 +5,11 @@ its likeliest counterpart anywhere in the picture (Mechrez et al. 2018). The pap
 its sources take. VGG-19's weights come from a file: they were trained on ImageNet's labels, so outside data enters.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import mse_loss, normalize
 
-from tokexp.errors import DataError
-from tokexp.torchvision_ops import ensure_torchvision
-
-ensure_torchvision()
-from torchvision.models import vgg19  # noqa: E402 (its operators come first)
+from tokexp.vgg import VggFeatures
 
 LAYERS = {"perceptual": (3, 8, 17, 26), "contextual": (13, 22)}
 """Layers of torchvision's vgg19().features: relu1_2, 2_2, 3_4, 4_4; and relu3_2, 4_2."""
@@ -25,37 +18,19 @@ BANDWIDTH, FLOOR = 0.5, 1e-5
 """Of the contextual loss: h and epsilon of its equations 2 and 3."""
 
 
-class VggDistance(nn.Module):
+class VggDistance(VggFeatures):
     """A frozen network that compares pictures (B, 3, S, S) as the model reads them; S from 16."""
 
     def __init__(self, file: str, distance: str) -> None:
         """Take the file of weights, and "perceptual" or "contextual". Raises DataError if the file is not VGG-19's."""
-        super().__init__()
-        self.distance, self.layers = distance, LAYERS[distance]
-        network = vgg19(weights=None, init_weights=False)
-        try:
-            network.load_state_dict(torch.load(Path(file), map_location="cpu", weights_only=True))
-        except (OSError, RuntimeError, TypeError, ValueError, KeyError) as error:
-            raise DataError(f"{file}: these are not weights of torchvision's vgg19: {error}") from error
-        self.features = network.features[: max(self.layers) + 1].eval().requires_grad_(False)
-
-    def train(self, mode: bool = True) -> "VggDistance":
-        """Stay in eval mode."""
-        del mode
-        return self
+        super().__init__(file, "vgg19", LAYERS[distance])
+        self.distance = distance
 
     def forward(self, found: Tensor, target: Tensor) -> Tensor:
         """Return the distance, a scalar; the gradient goes to `found` alone."""
         compare = mse_loss if self.distance == "perceptual" else contextual
-        pairs = zip(self._seen(found), self._seen(target), strict=True)
+        pairs = zip(self.seen(found), self.seen(target), strict=True)
         return torch.stack([compare(one, other) for one, other in pairs]).mean()
-
-    def _seen(self, pictures: Tensor) -> Iterator[Tensor]:
-        for number, layer in enumerate(self.features):
-            pictures = layer(pictures)
-            if number in self.layers:
-                # The next layer works in place.
-                yield pictures.clone()
 
 
 def contextual(found: Tensor, target: Tensor) -> Tensor:
