@@ -48,3 +48,22 @@ class TokenInput(nn.Module):
         found = self.indices(values) if indices is None else indices
         embedded: Tensor = self.dropout(self.norm(self.table(found)))
         return embedded.permute(0, 3, 1, 2)
+
+
+class OwnTable(nn.Module):
+    """Values (B, d, H, W) to rows of a table of the model's own (K, width), first weights N(0, 0.02): (B, width, H, W).
+
+    Source: Baraldi et al. 2025 (MaPeT), section 5.3: learnable embeddings of tokens, trained with the model.
+    """
+
+    def __init__(self, codebook: Codebook, width: int) -> None:
+        """Take the codes, of which the nearest to a vector is its token, and the table's width."""
+        super().__init__()
+        self.codebook = codebook
+        self.table = nn.Embedding(len(codebook), width)
+        nn.init.normal_(self.table.weight, std=0.02)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return the rows of the nearest codes."""
+        rows: Tensor = self.table(self.codebook.nearest(values))
+        return rows.permute(0, 3, 1, 2)

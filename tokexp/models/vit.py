@@ -135,6 +135,10 @@ class VisionTransformer(Backbone):
         pooled: Tensor = self.norm(encoded[:, 1:].mean(1) if how == "mean" else encoded[:, 0])
         return pooled
 
+    def undecayed(self) -> set[str]:
+        """Return the class token and the positions, as DeiT does."""
+        return {"class_token", "positions"}
+
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """Return stem with positions and class token, then each block, then the final norm: depth + 2 groups."""
         first = [*self.stem.parameters(), self.class_token, self.positions]
