@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,11 @@ from tokexp.spec.reading import read_experiment
 ROOT = Path(__file__).parents[2]
 FILES = sorted(file for file in (ROOT / "experiments").rglob("*.yaml") if file.parent.name != "base")
 NAMES = [str(file.relative_to(ROOT)) for file in FILES]
+LAPTOP = [file for file in FILES if file.parent.name == "experiments"]
+REACHED = {"seit": ("train/top1", 0.9), "seitpp": ("finetune/top1", 0.9)}
+"""What the main experiments reach at least; others have one task above 0.5, where chance is 0.1."""
+CORES, LIMIT_S = 2, 180
+"""What a laptop experiment may take, counted in the time of cores, which other work on the machine hardly changes."""
 SHORT = ("objective.train.epochs=3", "augment.adapt.train.epochs=3", "tasks.finetune.train.epochs=12")
 
 
@@ -77,7 +83,13 @@ def test_the_main_experiment_shortened_does_every_stage_once(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("file", "metric"), [("seit", "train/top1"), ("seitpp", "finetune/top1")])
-def test_the_main_experiments_reach_their_accuracy(file: str, metric: str, tmp_path: Path) -> None:
-    found = run("run", f"experiments/{file}.yaml", workspace=tmp_path)
-    assert found["metrics"][metric] > 0.9
+@pytest.mark.parametrize("file", LAPTOP, ids=lambda file: file.stem)
+def test_a_laptop_experiment_learns_in_three_minutes_of_two_cores(file: Path, tmp_path: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    found = run("run", str(file.relative_to(ROOT)), workspace=tmp_path)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert used < CORES * LIMIT_S
+    shares = {name: value for name, value in found["metrics"].items() if re.fullmatch(r"[a-z_]+/top1", name)}
+    metric, least = REACHED.get(file.stem, (max(shares, key=shares.__getitem__), 0.5))
+    assert shares[metric] > least, shares

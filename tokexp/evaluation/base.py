@@ -1,8 +1,9 @@
 """What an evaluation does: it changes the test images, or it measures something of the model; accuracies of all."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from tokexp.data.base import Batch
 from tokexp.models.base import Backbone
 from tokexp.objectives.base import Objective
+from tokexp.spec.patch_predictions import SpatialInconsistency
 from tokexp.spec.train import TrainSpec
 
 
@@ -19,6 +21,28 @@ class PixelChange(ABC):
     @abstractmethod
     def __call__(self, images: Tensor, positions: list[int]) -> Tensor:
         """Return changed images (n, C, H, W) in [0, 1]; `positions` number them within the split."""
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """Tokens of images in groups. rows: (B, groups, d) float32. labels: (B, N) int64, the group of every patch."""
+
+    rows: Tensor
+    labels: Tensor
+
+
+class PatchTokens(Protocol):
+    """What an encoder makes of the patches of images, as they are and morphed.
+
+    grid: (rows, columns) of patches. width: of a token. settings: 1 and the number of granularities.
+    """
+
+    grid: tuple[int, int]
+    width: int
+    settings: int
+
+    def __call__(self, values: Tensor) -> list[Grouped]:
+        """Return the tokens of values (B, C, H, W) without morphing, then of every granularity; without gradient."""
 
 
 class Measured(Protocol):
@@ -32,6 +56,12 @@ class Measured(Protocol):
 
     def fit(self, objective: Objective, train: TrainSpec, seed: int) -> dict[str, float]:
         """Train an objective on the unchanged training images; return its last metrics."""
+
+    def patch_tokens(self, spec: SpatialInconsistency) -> PatchTokens:
+        """Return what the spec's encoder, or this model's own, makes of patches."""
+
+    def keep(self, name: str, arrays: Mapping[str, Any]) -> None:
+        """Leave arrays beside the result as `name`.npz."""
 
 
 class Measure(ABC):
