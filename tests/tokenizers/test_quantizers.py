@@ -3,8 +3,8 @@ from itertools import product
 import pytest
 import torch
 
-from tokexp.spec.tokenizers import EmaQuantizer, FsqQuantizer
-from tokexp.tokenizers.quantizers import EmaCodes, FiniteScalar, build_quantizer
+from tokexp.spec.tokenizers import EmaQuantizer, FsqQuantizer, LfqQuantizer
+from tokexp.tokenizers.quantizers import EmaCodes, FiniteScalar, SignBits, build_quantizer
 
 
 def draws(seed: int = 0) -> torch.Generator:
@@ -180,3 +180,42 @@ def test_zero_is_a_code_of_fsq_and_gets_a_gradient() -> None:
 
 def test_fsq_stores_nothing() -> None:
     assert build_quantizer(FsqQuantizer(kind="fsq")).state_dict() == {}
+
+
+def lfq(**fields: float) -> SignBits:
+    made = build_quantizer(LfqQuantizer(**{"kind": "lfq", "bits": 3} | fields))
+    assert isinstance(made, SignBits)
+    return made
+
+
+def test_the_index_of_lfq_is_the_signs_as_bits_and_its_codes_are_the_signs() -> None:
+    quantizer, batch = lfq(), torch.randn(5, 3, 2, 2, generator=draws(0))
+    tokens = quantizer.indices(batch)
+    for place, vector in zip(tokens.flatten().tolist(), rows(batch).tolist(), strict=True):
+        bits = [1 if number > 0 else 0 for number in vector]
+        assert place == bits[0] + 2 * bits[1] + 4 * bits[2]
+        assert quantizer.codebook()[place].tolist() == [2 * bit - 1 for bit in bits]
+    assert torch.equal(quantizer(batch, draws()).indices, tokens)
+
+
+def test_the_loss_of_lfq_is_commitment_and_the_entropies_of_its_probabilities() -> None:
+    fields = {"commitment": 0.3, "entropy": 0.2, "diversity": 0.7, "temperature": 1.5}
+    quantizer, batch = lfq(**fields), torch.randn(5, 3, 2, 2, generator=draws(0))
+    codes, vectors = quantizer.codebook().double(), rows(batch).double()
+    probabilities = torch.softmax(-torch.cdist(vectors, codes).square() / 1.5, dim=1)
+    sure = -(probabilities * probabilities.log()).sum(1).mean()
+    # The mean token's entropy, dimension by dimension.
+    ones = torch.stack([probabilities[:, codes[:, d] > 0].sum(1).mean() for d in range(3)])
+    used = -(ones * ones.log() + (1 - ones) * (1 - ones).log()).sum()
+    pull = (vectors - torch.where(vectors > 0, 1.0, -1.0)).square().mean()
+    expected = 0.3 * pull + 0.2 * (sure - 0.7 * used)
+    assert float(quantizer(batch, draws()).loss) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_the_gradient_of_lfq_passes_straight_through_and_is_finite_far_out() -> None:
+    quantizer, batch = lfq(), (50 * torch.randn(5, 3, 2, 2, generator=draws(0))).requires_grad_()
+    out = quantizer(batch, draws())
+    (straight,) = torch.autograd.grad(out.values.sum(), batch, retain_graph=True)
+    assert torch.equal(straight, torch.ones_like(batch))
+    (pull,) = torch.autograd.grad(out.loss, batch)
+    assert pull.isfinite().all()

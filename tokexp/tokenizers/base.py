@@ -57,6 +57,13 @@ class Tokenizer(nn.Module, ABC):
     def decode(self, indices: Tensor) -> Tensor:
         """Return images (n, C, H, W) in [0, 1]. Raises InputError if this tokenizer has no decoder."""
 
+    def decode_values(self, values: Tensor) -> Tensor:
+        """Return images (n, C, H, W) in [0, 1] of vectors (n, d, rows, columns) that need not be codes.
+
+        Those of their nearest codes, unless the decoder takes vectors. Raises InputError without a decoder.
+        """
+        return self.decode(Codebook(self.codebook(), self.info.metric).nearest(values))
+
     def fit(self, images: Iterable[Tensor]) -> dict[str, float]:
         """Fit without gradients on batches of images, and return measures; tokenizers trained otherwise do nothing."""
         del images

@@ -61,6 +61,13 @@ class PatchKMeansTokenizer(Tokenizer):
         return patches.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, height, width).clamp(0, 1)
 
     @torch.no_grad()
+    def decode_values(self, values: Tensor) -> Tensor:
+        """Return images (n, C, H, W) in [0, 1]: every vector (n, d, rows, columns) as the patch that it is."""
+        (channels, height, width), side = self.info.image_shape, self.spec.patch_size
+        patches = values.permute(0, 2, 3, 1).reshape(len(values), *self.info.grid, channels, side, side)
+        return patches.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, height, width).clamp(0, 1)
+
+    @torch.no_grad()
     def fit(self, images: Iterable[Tensor]) -> dict[str, float]:
         """Fit the codes on a sample of the patches, the same however the images are batched.
 

@@ -9,16 +9,20 @@ from math import atanh, prod
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn.functional import mse_loss
+from torch.nn.functional import logsigmoid, mse_loss
 
 from tokexp.spec.tokenizers import EmaQuantizer as EmaSpec
 from tokexp.spec.tokenizers import FsqQuantizer as FsqSpec
+from tokexp.spec.tokenizers import LfqQuantizer as LfqSpec
 from tokexp.spec.tokenizers import QuantizerSpec
 
 _SCORES = 1 << 24
 """Most numbers that a search for the nearest code holds at once."""
 
 _TINY = 1e-12
+
+_TINY_SHARE = 1e-6
+"""Least share of a sign in a batch, below which its logarithm has no slope."""
 
 
 def nearest_codes(vectors: Tensor, codes: Tensor) -> Tensor:
@@ -59,8 +63,9 @@ class Quantizer(nn.Module, ABC):
     def codebook(self) -> Tensor:
         """Return the codes (K, d)."""
 
-    def update(self) -> None:
-        """Follow an optimizer update: move the codes."""
+    def update(self) -> Tensor:
+        """Follow an optimizer update: move the codes. Return how many were started anew."""
+        return torch.zeros(())
 
 
 class EmaCodes(Quantizer):
@@ -134,10 +139,10 @@ class EmaCodes(Quantizer):
         self._new_sums.index_add_(0, places, vectors.float())
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Move the codes to their averages and restart those that are hardly used."""
+    def update(self) -> Tensor:
+        """Move the codes to their averages and restart those that are hardly used; return how many those are."""
         if self._new_counts is None or self._new_sums is None:
-            return
+            return self.counts.new_zeros(())
         if distributed.is_initialized():
             distributed.all_reduce(self._new_counts)
             distributed.all_reduce(self._new_sums)
@@ -145,8 +150,10 @@ class EmaCodes(Quantizer):
         self.sums.lerp_(self._new_sums, 1 - self.spec.decay)
         live = self.counts > _TINY
         self.codes[live] = self.sums[live] / self.counts[live, None]
-        self._restart(self.counts < self.spec.restart_below)
+        dead = self.counts < self.spec.restart_below
+        self._restart(dead)
         self._new_counts = self._new_sums = self._spare = None
+        return dead.sum().float()
 
     def _restart(self, which: Tensor) -> None:
         if self._spare is None or not bool(which.any()):
@@ -212,9 +219,59 @@ class FiniteScalar(Quantizer):
         return (digits * self.basis).sum(-1)
 
 
+class SignBits(Quantizer):
+    """Every dimension becomes its sign, -1 or 1; the index is the bits, first dimension lowest; none is stored.
+
+    Source: Yu et al. 2024 (MAGVIT-v2), section 3.1: codes' probabilities are the softmax of -|z - c|^2 / temperature,
+    and the entropy loss is the mean entropy of a token less `diversity` times that of the mean token (equation 5).
+    Both factor over dimensions for one token; the mean token's entropy is taken dimension by dimension too, an upper
+    bound that avoids 2^bits probabilities. Loss: commitment times squared distance, entropy times the entropy loss.
+    """
+
+    basis: Tensor
+
+    def __init__(self, spec: LfqSpec) -> None:
+        """Take the number of dimensions and the weights of the losses."""
+        super().__init__()
+        self.spec, self.width = spec, spec.bits
+        self.register_buffer("basis", 2 ** torch.arange(spec.bits), persistent=False)
+
+    def forward(self, features: Tensor, generator: torch.Generator) -> Quantized:
+        """Return the signs, with the gradient passed straight through."""
+        del generator
+        values = _signs(features.detach())
+        loss = self.spec.commitment * mse_loss(features.float(), values)
+        loss = loss + self.spec.entropy * self._entropy_loss(features.float())
+        return Quantized(features + (values - features).detach(), self.indices(features), loss)
+
+    def indices(self, features: Tensor) -> Tensor:
+        """Return the indices of features."""
+        return ((features.permute(0, 2, 3, 1) > 0) * self.basis).sum(-1)
+
+    def codebook(self) -> Tensor:
+        """Return the codes (K, d) of all indices in order."""
+        places = torch.arange(2**self.width, device=self.basis.device)
+        return ((places[:, None] // self.basis) % 2 * 2 - 1).float()
+
+    def _entropy_loss(self, features: Tensor) -> Tensor:
+        """Return the mean over tokens of their entropy less that of the mean token, in nats, summed over dimensions."""
+        # |z + 1|^2 - |z - 1|^2 = 4 z: the log odds of the sign 1.
+        odds = 4 * _as_rows(features) / self.spec.temperature
+        sure = -(odds.sigmoid() * logsigmoid(odds) + (-odds).sigmoid() * logsigmoid(-odds)).sum(1).mean()
+        mean = odds.sigmoid().mean(0).clamp(_TINY_SHARE, 1 - _TINY_SHARE)
+        used = -(mean * mean.log() + (1 - mean) * (1 - mean).log()).sum()
+        return sure - self.spec.diversity * used
+
+
 def build_quantizer(spec: QuantizerSpec) -> Quantizer:
     """Return the quantizer of a spec."""
+    if isinstance(spec, LfqSpec):
+        return SignBits(spec)
     return EmaCodes(spec) if isinstance(spec, EmaSpec) else FiniteScalar(spec)
+
+
+def _signs(features: Tensor) -> Tensor:
+    return torch.where(features > 0, 1.0, -1.0)
 
 
 def _as_rows(features: Tensor) -> Tensor:
