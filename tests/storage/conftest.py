@@ -25,8 +25,9 @@ def make_store(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
             "labels": generator.integers(0, classes, images),
             "codes": generator.normal(size=(num_codes, 2)).astype(np.float32),
         }
-        path = tmp_path / f"{kind}-{images}-{num_codes}.tokens"
-        spec = TypeAdapter(CodecSpec).validate_python({"kind": kind})
+        name, _, level = kind.partition(":")
+        path = tmp_path / f"{name}{level}-{images}-{num_codes}.tokens"
+        spec = TypeAdapter(CodecSpec).validate_python({"kind": name, **({"level": level} if level else {})})
         write_store(path, **content, codec_spec=spec, metric="cosine", num_classes=classes, facts={"note": "a"})
         return path, content
 

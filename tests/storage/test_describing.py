@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tokexp.errors import InputError
-from tokexp.storage.describing import entropy, export_store, store_facts, verify_store
+from tokexp.storage import store as module
+from tokexp.storage.describing import entropy, store_facts, verify_store
 
 Maker = Callable[..., tuple[Path, dict[str, Any]]]
 
@@ -37,39 +38,39 @@ def test_entropy_of_known_distributions(counts: list[int], bits: float) -> None:
     assert entropy(np.array(counts)) == bits
 
 
-def test_verifying_names_the_damage_or_nothing(make_store: Maker) -> None:
-    path, _ = make_store()
+def test_verifying_names_every_damaged_block(make_store: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IMAGES_PER_BLOCK", 4)
+    path, _ = make_store(images=11, num_codes=200)
     assert verify_store(path) == []
     data = bytearray(path.read_bytes())
-    data[-2] ^= 1
+    for place in (-1, -19):  # a token is a byte: the last block has 18, the one before 24
+        data[place] ^= 1
     path.write_bytes(data)
-    (problem,) = verify_store(path)
-    assert str(path) in problem
+    first, second = verify_store(path)
+    assert "block 1, images 4 to 7" in first
+    assert "block 2, images 8 to 10" in second
+    assert str(path) in first
     with pytest.raises(InputError):
         verify_store(path.with_name("missing"))
 
 
-def test_exports_to_numpy_hold_the_content(make_store: Maker, tmp_path: Path) -> None:
-    path, content = make_store()
-    assert export_store(path, tmp_path / "a.npz") == [tmp_path / "a.npz"]
-    with np.load(tmp_path / "a.npz") as exported:
-        for name, array in content.items():
-            assert np.array_equal(exported[name], array)
-    export_store(path, tmp_path / "a.npy")
-    assert np.array_equal(np.load(tmp_path / "a.npy"), content["indices"])
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.npy", "a.npz", path.name]
+def test_every_single_flipped_bit_is_found(make_store: Maker) -> None:
+    path, _ = make_store(images=3)
+    whole = path.read_bytes()
+    for place in range(8, len(whole)):  # before that stands what tells a store from other files
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            problems = verify_store(path)
+        except InputError:
+            continue  # it looks like a file of a newer version
+        assert problems, place
 
 
-def test_an_export_never_overwrites_and_knows_its_suffixes(make_store: Maker, tmp_path: Path) -> None:
-    path, _ = make_store(grid=(2, 2))
-    (tmp_path / "a.npy").write_text("mine")
-    with pytest.raises(InputError, match="exists already"):
-        export_store(path, tmp_path / "a.npy")
-    with pytest.raises(InputError, match="npz or"):
-        export_store(path, tmp_path / "a.csv")
-    with pytest.raises(InputError, match="make it first"):
-        export_store(path, tmp_path / "none" / "a.npy")
-    export_store(path, tmp_path / "folder")
-    with pytest.raises(InputError, match="exists already"):
-        export_store(path, tmp_path / "folder")
-    assert (tmp_path / "a.npy").read_text() == "mine"
+def test_a_cut_off_store_is_damaged(make_store: Maker) -> None:
+    path, _ = make_store(images=3)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    (problem,) = verify_store(path)
+    assert "length" in problem

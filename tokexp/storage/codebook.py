@@ -1,32 +1,33 @@
 """The codebook's section of a token store: the codes as float32, or, where they can be computed, which are in use."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from tokexp.errors import DamagedError, InputError
-from tokexp.storage.implicit import fsq_codes
-
-_MOST_COMPUTED = 65_536
+from tokexp.storage.implicit import computed_codes
 
 
 def codebook_bytes(codes: np.ndarray, implicit: bool, facts: Mapping[str, Any]) -> bytes:
     """Return the bytes for codes (K, d).
 
-    Implicit codes need `facts["fsq_levels"]`; they take no byte if all of them are in use, else a bit each.
-    Raises InputError for implicit codes that the levels do not give in ascending order of their index.
+    Implicit codes need `facts["fsq_levels"]` or `facts["lfq_bits"]`; they take no byte if all of them are in use, else
+    a bit each. Raises InputError for implicit codes that these do not give in ascending order of their index.
     """
     if not implicit:
         return np.ascontiguousarray(codes, dtype="<f4").tobytes()
-    everything = _computed(facts)
+    everything = computed_codes(facts)
     places = {row.tobytes(): place for place, row in enumerate(everything + 0.0)}
     rows = np.ascontiguousarray(codes, dtype=np.float32) + 0.0  # -0.0 becomes 0.0: equal codes have equal bytes
     used = [places.get(row.tobytes(), -1) for row in rows]
     if any(place < 0 for place in used) or any(a >= b for a, b in pairwise(used)):
-        raise InputError("implicit codes must be those of facts['fsq_levels'], in their order: store them as explicit")
+        raise InputError(
+            "implicit codes must be those of facts['fsq_levels'] or facts['lfq_bits'], in their order: store them as "
+            "explicit"
+        )
     if len(used) == len(everything):
         return b""
     kept = np.zeros(len(everything), np.uint8)
@@ -49,19 +50,10 @@ def _raw_codes(data: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _computed_codes(data: np.ndarray, facts: Mapping[str, Any]) -> np.ndarray:
-    everything = _computed(facts)
+    everything = computed_codes(facts)
     if not len(data):
         return everything
     if len(data) != -(-len(everything) // 8):
         raise DamagedError(f"{len(data)} bytes cannot mark {len(everything)} codes; restore the file")
     codes: np.ndarray = everything[np.unpackbits(data, count=len(everything), bitorder="little").astype(bool)]
     return codes
-
-
-def _computed(facts: Mapping[str, Any]) -> np.ndarray:
-    levels = facts.get("fsq_levels")
-    counts = tuple(levels) if isinstance(levels, Sequence) else ()
-    known = all(isinstance(count, int) and count >= 2 for count in counts)
-    if known and 1 < math.prod(counts) <= _MOST_COMPUTED:
-        return fsq_codes(counts)
-    raise InputError("an implicit codebook needs facts['fsq_levels'], such as [8, 8], of at most 65,536 codes")

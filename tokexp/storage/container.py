@@ -1,14 +1,14 @@
-r"""The file of a token store: sections with digests, so that no byte is used that is not the one written.
+r"""The file of a store of tokens or images: sections with digests, so that no byte is used that was not written.
 
 Layout, all numbers little-endian:
 
-    8 bytes   magic          b"\x89TOKEXP\n"
-    4 bytes   version        1
+    8 bytes   magic          b"\x89TOKEXP\n" (b"\x89TOKIMG\n" for images)
+    4 bytes   version        1; 2 if the header says that the codec has tables
     4 bytes   length of the header
     8 bytes   length of the index
     16 bytes  digest over the 24 bytes before, the header and the index
     header    JSON (`tokexp.storage.header`)
-    index     per section 8 bytes length and 16 bytes digest: labels, codebook, block 0, block 1, ...
+    index     per section 8 bytes length and 16 bytes digest: labels, codebook, in version 2 tables, block 0, ...
     sections  in that order, without gaps, up to the end of the file
 
 Digests are blake2b of 16 bytes. Every later version keeps the first 40 bytes' meaning, so any version can tell damage
@@ -18,7 +18,7 @@ from a file that is too new for it.
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,26 @@ import numpy as np
 from tokexp.errors import DamagedError, InputError
 
 MAGIC = b"\x89TOKEXP\n"
-VERSION = 1
+FIRST_VERSION, VERSION = 1, 2
+"""A file has the lowest version that can hold it, so that earlier programs read what they can."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a file of this layout holds: its magic, and the words that messages use.
+
+    parts: the sections before the blocks. blocks: what the others hold. example: the name of such a file.
+    """
+
+    magic: bytes
+    name: str
+    parts: tuple[str, ...]
+    blocks: str
+    example: str
+
+
+TOKENS = Form(MAGIC, "token store", ("its labels", "its codebook"), "its tokens", "train.tokens")
+IMAGES = Form(b"\x89TOKIMG\n", "store of images", ("its labels", "its soft labels"), "its images", "train.images")
 
 _START = struct.Struct("<8sIIQ")
 _ENTRY = struct.Struct("<Q16s")
@@ -46,9 +65,12 @@ class Section:
 class Container:
     """An opened file: its header's text and its sections, read through a memory-map and checked on reading."""
 
-    def __init__(self, path: Path, data: np.ndarray, header: bytes, sections: tuple[Section, ...]) -> None:
+    def __init__(
+        self, path: Path, data: np.ndarray, header: bytes, sections: tuple[Section, ...], form: Form = TOKENS
+    ) -> None:
         """Take what `read_container` found."""
         self.path = path
+        self._form = form
         self.header = header
         self.sections = sections
         self._data = data
@@ -70,7 +92,8 @@ class Container:
         data = self._data[section.offset : section.offset + section.length]
         if number not in self._checked:
             if _digest(data.data) != section.digest:
-                raise DamagedError(f"{self.path} is damaged ({_part(number)}): restore it, or make it again")
+                part = _part(self._form, number)
+                raise DamagedError(f"{self.path} is damaged ({part}): restore it, or make it again")
             self._checked.add(number)
         return data
 
@@ -79,11 +102,19 @@ class Container:
         self._checked.clear()
 
 
-def _part(number: int) -> str:
-    return ("its labels", "its codebook")[number] if number < 2 else f"its tokens, block {number - 2}"
+def _part(form: Form, number: int) -> str:
+    first = len(form.parts)
+    return form.parts[number] if number < first else f"{form.blocks}, block {number - first}"
 
 
-def write_container(path: Path, header: bytes, sections: Iterable[bytes], count: int) -> list[int]:
+def fixed_size(header: int, sections: int) -> tuple[int, int]:
+    """Return the bytes that describe a file with a header of so many bytes, and those of its index."""
+    return _FIXED + header, sections * _ENTRY.size
+
+
+def write_container(
+    path: Path, header: bytes, sections: Iterable[bytes], count: int, form: Form = TOKENS, version: int = FIRST_VERSION
+) -> list[int]:
     """Write `count` sections behind a header, and return their lengths. On an error no file is left.
 
     Sections may come from a generator: only one of them is in memory at a time.
@@ -100,7 +131,7 @@ def write_container(path: Path, header: bytes, sections: Iterable[bytes], count:
                 index.append(_ENTRY.pack(len(section), _digest(section)))
             assert len(lengths) == count, "fewer or more sections than announced"
             table = b"".join(index)
-            fixed = _START.pack(MAGIC, VERSION, len(header), len(table))
+            fixed = _START.pack(form.magic, version, len(header), len(table))
             file.seek(0)
             file.write(fixed + _digest(fixed, header, table) + header + table)
     except BaseException:
@@ -109,15 +140,15 @@ def write_container(path: Path, header: bytes, sections: Iterable[bytes], count:
     return lengths
 
 
-def read_container(path: Path) -> Container:
+def read_container(path: Path, form: Form = TOKENS) -> Container:
     """Open a file and check its header and index.
 
-    Raises InputError for a file that is missing, no token store, or newer than this version of tokexp reads;
+    Raises InputError for a file that is missing, not of this form, or newer than this version of tokexp reads;
     DamagedError for one that is not as written.
     """
-    data = _mapped(path)
-    if data[:8].tobytes() != MAGIC:
-        raise InputError(f"{path} is not a token store: name a file that `tokexp` wrote (train.tokens)")
+    data = _mapped(path, form)
+    if data[:8].tobytes() != form.magic:
+        raise InputError(f"{path} is not a {form.name}: name a file that `tokexp` wrote ({form.example})")
     if len(data) < _FIXED:
         raise _cut_off(path)
     fixed = data[: _START.size].tobytes()
@@ -134,17 +165,19 @@ def read_container(path: Path) -> Container:
     sections = tuple(_sections(index, start + index_length))
     if (sections[-1].offset + sections[-1].length if sections else start) != len(data):
         raise _cut_off(path)
-    return Container(path, data, header, sections)
+    if version > FIRST_VERSION:
+        form = replace(form, parts=(*form.parts, "its codec's tables"))
+    return Container(path, data, header, sections, form)
 
 
-def _mapped(path: Path) -> np.ndarray:
+def _mapped(path: Path, form: Form) -> np.ndarray:
     try:
         if path.stat().st_size == 0:
             return np.empty(0, np.uint8)
         return np.memmap(path, np.uint8, "r")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise InputError(f"the token store {path} cannot be read ({reason}): check the path") from error
+        raise InputError(f"the {form.name} {path} cannot be read ({reason}): check the path") from error
 
 
 def _sections(index: bytes, offset: int) -> Iterator[Section]:

@@ -1,4 +1,4 @@
-"""What the verbs of `tokexp store` say and do: facts of a store, its export, its check."""
+"""What the verbs of `tokexp store` say of a store: its facts, and what is damaged."""
 
 import math
 from pathlib import Path
@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from tokexp.errors import DamagedError, InputError
+from tokexp.errors import DamagedError
+from tokexp.storage.container import read_container
+from tokexp.storage.header import StoreHeader
 from tokexp.storage.renumber import count_codes
-from tokexp.storage.seit_files import write_seit_files
 from tokexp.storage.store import TokenStore
 
 
@@ -49,34 +50,37 @@ def entropy(counts: np.ndarray) -> float:
 
 
 def verify_store(path: Path) -> list[str]:
-    """Return what is wrong with a store: nothing if it is as written. Raises InputError for what is no store."""
+    """Return everything that is wrong with a store: nothing if it is as written. Damaged blocks are named one by one.
+
+    Raises InputError for what is no store.
+    """
     try:
-        TokenStore.open(path).verify()
+        container = read_container(path)
+        header = StoreHeader.from_bytes(container.header)
     except DamagedError as error:
         return [str(error)]
+    problems = []
+    parts = len(container.sections) - header.num_blocks
+    for number in range(len(container.sections)):
+        try:
+            container.read(number)
+        except DamagedError as error:
+            problems.append(str(error) if number < parts else _block_problem(path, header, number - parts))
+    return problems or _undecodable(path)
+
+
+def _block_problem(path: Path, header: StoreHeader, number: int) -> str:
+    first = number * header.block
+    last = first + header.block_size(number) - 1
+    return f"{path} is damaged (block {number}, images {first} to {last}): restore it, or make it again"
+
+
+def _undecodable(path: Path) -> list[str]:
+    """Return what no writer of this format can have written, though it has the right digests."""
+    try:
+        store = TokenStore.open(path)
+        for number in range(store.num_blocks):
+            store.block(number)
+    except DamagedError as error:
+        return [f"{path}: {error}" if str(path) not in str(error) else str(error)]
     return []
-
-
-def export_store(path: Path, target: Path) -> list[Path]:
-    """Write a store in another form and return the new files.
-
-    `*.npz`: indices, labels and codes. `*.npy`: indices. A name without a suffix: a folder with SeiT's released files.
-    Raises InputError for another suffix, for files that exist, and for what SeiT's files cannot hold.
-    """
-    store = TokenStore.open(path)
-    if target.is_dir() or not target.suffix:
-        return write_seit_files(store, target)
-    if target.suffix not in (".npz", ".npy"):
-        raise InputError(f"{target}: end the name in .npz or .npy, or name a folder for SeiT's files")
-    if target.exists():
-        raise InputError(f"{target} exists already: name another file")
-    if not target.parent.is_dir():
-        raise InputError(f"the folder {target.parent} does not exist: make it first")
-    beside = target.with_name(f".{target.name}.partial")
-    with beside.open("wb") as file:
-        if target.suffix == ".npy":
-            np.save(file, store.indices(), allow_pickle=False)
-        else:
-            np.savez(file, indices=store.indices(), labels=store.labels, codes=store.codes)
-    beside.replace(target)
-    return [target]

@@ -9,7 +9,7 @@ from tokexp.errors import DamagedError
 
 
 class StoreHeader(BaseModel):
-    """The header of a token store, version 1. Fields at their default are left out of the file."""
+    """The header of a token store, version 1 or 2. Fields at their default are left out of the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -22,6 +22,7 @@ class StoreHeader(BaseModel):
     codec: dict[str, Any] = Field(description="The codec's kind, and what it needs to read.")
     metric: Literal["euclidean", "cosine"] = Field("euclidean", description="How a vector finds its nearest code.")
     implicit: bool = Field(False, description="Codes are computed; the file holds at most which are in use.")
+    tables: bool = Field(False, description="A section behind the codebook holds the codec's tables (version 2).")
     facts: dict[str, Any] = Field(default_factory=dict, description="What else the writer wanted to keep.")
 
     @property

@@ -1,13 +1,19 @@
 """Codes that follow from their index and are therefore not stored: finite scalar quantisation.
 
-Source: Mentzer et al. 2023, "Finite scalar quantization: VQ-VAE made simple". Dimension i takes `levels[i]` values;
-the index counts through their combinations, first dimension fastest.
+Sources: Mentzer et al. 2023, "Finite scalar quantization: VQ-VAE made simple": dimension i takes `levels[i]` values,
+and the index counts through their combinations, first dimension fastest. Yu et al. 2024 (MAGVIT-v2), look-up free
+quantization: every dimension is a sign, the index its bits, lowest first.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+
+from tokexp.errors import InputError
+
+_MOST = 65_536
 
 
 def fsq_codes(levels: Sequence[int]) -> np.ndarray:
@@ -22,3 +28,23 @@ def fsq_codes(levels: Sequence[int]) -> np.ndarray:
         columns.append((index % count - half) / half)
         index = index // count
     return np.stack(columns, axis=1).astype(np.float32)
+
+
+def lfq_codes(bits: int) -> np.ndarray:
+    """Return float32 codes (2 to the bits, bits) of signs, -1 and 1."""
+    return 2 * fsq_codes([2] * bits) + 1
+
+
+def computed_codes(facts: Mapping[str, Any]) -> np.ndarray:
+    """Return all codes that `facts["fsq_levels"]` or `facts["lfq_bits"]` give. Raises InputError if neither does."""
+    levels, bits = facts.get("fsq_levels"), facts.get("lfq_bits")
+    if isinstance(bits, int) and 1 <= bits <= 16:
+        return lfq_codes(bits)
+    counts = tuple(levels) if isinstance(levels, Sequence) else ()
+    known = all(isinstance(count, int) and count >= 2 for count in counts)
+    if known and 1 < math.prod(counts) <= _MOST:
+        return fsq_codes(counts)
+    raise InputError(
+        "an implicit codebook needs facts['fsq_levels'], such as [8, 8], or facts['lfq_bits'], such as 6; at most "
+        "65,536 codes"
+    )

@@ -12,12 +12,14 @@ _TOKENS = 1 << 20
 """Tokens handled at a time: NumPy widens indices to 8 bytes, four times what all tokens take in memory."""
 
 
-def renumber(indices: np.ndarray, codes: np.ndarray, metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def renumber(
+    indices: np.ndarray, codes: np.ndarray, metric: str, out: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return (new indices, used codes (U, d), table (K,)) for indices of any shape into codes (K, d).
 
     Used codes keep their order. `table` maps every old index to a new one; a code that does not occur goes to the
-    nearest one that does, in the metric. Without any index the table is all zeros and no code is left. Raises
-    InputError for an index without a code.
+    nearest one that does, in the metric. Without any index the table is all zeros and no code is left. `out` receives
+    the new indices, as in `apply_table`. Raises InputError for an index without a code.
     """
     counts = count_codes(indices, len(codes))
     if len(counts) > len(codes):
@@ -28,13 +30,16 @@ def renumber(indices: np.ndarray, codes: np.ndarray, metric: str) -> tuple[np.nd
     unused = np.flatnonzero(counts == 0)
     if len(used) and len(unused):
         table[unused] = nearest(codes[unused], codes[used], metric)
-    return apply_table(indices, table), codes[used], table
+    return apply_table(indices, table, out), codes[used], table
 
 
-def apply_table(indices: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Return the new indices of old ones, for tokens that had no say in which codes are kept."""
+def apply_table(indices: np.ndarray, table: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Return the new indices of old ones, for tokens that had no say in which codes are kept.
+
+    out: a uint16 array of the same shape that receives them, such as a file mapped into memory.
+    """
     flat = indices.reshape(-1)
-    renumbered = np.empty(len(flat), table.dtype)
+    renumbered = np.empty(len(flat), table.dtype) if out is None else out.reshape(-1)
     for start in range(0, len(flat), _TOKENS):
         renumbered[start : start + _TOKENS] = table[flat[start : start + _TOKENS]]
     return renumbered.reshape(indices.shape)

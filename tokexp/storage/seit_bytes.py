@@ -20,7 +20,8 @@ MOST_CODES = 2 * ESCAPE
 """The largest index is one less."""
 
 _IMAGES = 1024
-_GZIP = 16 + zlib.MAX_WBITS
+GZIP = 16 + zlib.MAX_WBITS
+"""What zlib is told for a gzip stream; its head has no date, so that equal content is equal bytes."""
 
 
 def escape(indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -57,7 +58,7 @@ def unescape(stream: np.ndarray) -> np.ndarray:
 def compress(indices: np.ndarray, level: int) -> tuple[bytes, np.ndarray]:
     """Return the gzip stream of indices (n, tokens) and the int64 offsets (n + 1,) into what it holds."""
     offsets = np.zeros(len(indices) + 1, np.int64)
-    packer = zlib.compressobj(level, zlib.DEFLATED, _GZIP)
+    packer = zlib.compressobj(level, zlib.DEFLATED, GZIP)
     parts = []
     for start in range(0, len(indices), _IMAGES):
         chunk = indices[start : start + _IMAGES]
@@ -88,7 +89,7 @@ def gzip_array(array: np.ndarray, level: int) -> bytes:
     """Return a gzipped .npy of an array, the same bytes at any time."""
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
-    packer = zlib.compressobj(level, zlib.DEFLATED, _GZIP)
+    packer = zlib.compressobj(level, zlib.DEFLATED, GZIP)
     return packer.compress(file.getvalue()) + packer.flush()
 
 
@@ -105,7 +106,7 @@ def gunzip_offsets(data: bytes, count: int) -> np.ndarray:
 
 def gunzip(data: bytes, most: int) -> bytes:
     """Return what one gzip stream holds, at most `most` bytes. Raises DamagedError if it is broken or longer."""
-    unpacker = zlib.decompressobj(_GZIP)
+    unpacker = zlib.decompressobj(GZIP)
     try:
         content = unpacker.decompress(data, most + 1)
     except zlib.error as error:

@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from tokexp.storage.accounting import Accounting
 from tokexp.storage.base import Codec
 from tokexp.storage.bits import pack, unpack, width_of
 from tokexp.storage.codebook import codebook_bytes, read_codebook
-from tokexp.storage.container import Container, read_container, write_container
+from tokexp.storage.container import FIRST_VERSION, VERSION, Container, read_container, write_container
 from tokexp.storage.header import StoreHeader
-from tokexp.storage.traits import ImageCodec, WholeCodec
+from tokexp.storage.traits import FittedCodec, ImageCodec, IndexedCodec, WholeCodec
 
 IMAGES_PER_BLOCK = 4096
 
-_LABELS, _CODEBOOK, _BLOCKS = 0, 1, 2
+_LABELS, _CODEBOOK, _TABLES = 0, 1, 2
+"""The sections before the blocks; the third only for a codec with tables."""
 
 
 def write_store(
@@ -45,16 +47,23 @@ def write_store(
     """
     _check(indices, labels, codes, num_classes)
     count, rows, columns = indices.shape
+    tables: list[bytes] = []
     codec: Codec = implementation("codecs", codec_spec.kind)(codec_spec, None, len(codes), rows * columns)
+    if isinstance(codec, FittedCodec):
+        codec.fit(indices)
+        tables = [codec.tables()]
     header = StoreHeader.model_validate({
-        "grid": (rows, columns), "images": count, "codes": len(codes), "width": codes.shape[1],
+        "grid": (rows, columns), "images": count, "codes": len(codes), "width": codes.shape[1], "tables": bool(tables),
         "classes": int(num_classes), "metric": metric, "implicit": implicit_codebook, "facts": facts or {},
         "block": max(1, count) if isinstance(codec, WholeCodec) else IMAGES_PER_BLOCK,
         "codec": {"kind": codec_spec.kind, **codec.header()},
     })  # fmt: skip
     written = _Sections(codec, header, indices)
-    before = [pack(labels, width_of(num_classes)), codebook_bytes(codes, implicit_codebook, header.facts)]
-    write_container(path, header.to_bytes(), written.all(before), len(before) + header.num_blocks)
+    before = [pack(labels, width_of(num_classes)), codebook_bytes(codes, implicit_codebook, header.facts), *tables]
+    version = VERSION if tables else FIRST_VERSION
+    write_container(
+        path, header.to_bytes(), written.all(before), len(before) + header.num_blocks, version=version
+    )  # fmt: skip
     return TokenStore.open(path).accounting
 
 
@@ -65,10 +74,15 @@ class TokenStore:
         """Read labels and codebook; use `TokenStore.open`."""
         self._container = container
         self._header = header
-        if len(container.sections) != _BLOCKS + header.num_blocks:
+        self._first_block = _TABLES + header.tables
+        if len(container.sections) != self._first_block + header.num_blocks:
             raise DamagedError(f"{container.path} lacks blocks: restore it, or make it again")
         build = implementation("codecs", header.codec["kind"])
         self._codec: Codec = build(None, header.codec, header.codes, header.tokens_per_image)
+        if isinstance(self._codec, FittedCodec) != header.tables:
+            raise DamagedError(f"{container.path} lacks its codec's tables: restore it, or make it again")
+        if isinstance(self._codec, FittedCodec):
+            self._codec.load(container.read(_TABLES).tobytes())
         labels = unpack(container.read(_LABELS), header.images, width_of(header.classes)).astype(np.int64)
         if len(labels) and int(labels.max()) >= max(1, header.classes):
             raise DamagedError(f"{container.path} has labels beyond its classes: restore it, or make it again")
@@ -117,6 +131,11 @@ class TokenStore:
         return self._header.metric
 
     @property
+    def implicit_codebook(self) -> bool:
+        """Tell whether the codes follow from `facts` and are not in the file."""
+        return self._header.implicit
+
+    @property
     def facts(self) -> dict[str, Any]:
         """Return what the writer noted."""
         return dict(self._header.facts)
@@ -127,9 +146,25 @@ class TokenStore:
         return dict(self._header.codec)
 
     @property
+    def coder(self) -> Codec:
+        """Return the codec that reads this store, its tables loaded."""
+        return self._codec
+
+    def content_key(self) -> str:
+        """Return 32 hex digits that equal stores share and no others: a digest of header and sections' digests."""
+        described = blake2b(self._container.header, digest_size=16)
+        for section in self._container.sections:
+            described.update(section.digest)
+        return described.hexdigest()
+
+    @property
     def num_blocks(self) -> int:
         """Return the number of blocks of images."""
         return self._header.num_blocks
+
+    def block_sizes(self) -> list[int]:
+        """Return the number of images in every block."""
+        return [self._header.block_size(number) for number in range(self.num_blocks)]
 
     @property
     def accounting(self) -> Accounting:
@@ -137,15 +172,18 @@ class TokenStore:
         index = 0
         if isinstance(self._codec, WholeCodec):
             for number in range(self.num_blocks):
-                index += self._codec.index_bytes(self._container.read(_BLOCKS + number).tobytes())
+                index += self._codec.index_bytes(self._container.read(self._first_block + number).tobytes())
+        elif isinstance(self._codec, IndexedCodec):
+            index = sum(self._codec.index_bytes(self._header.block_size(n)) for n in range(self.num_blocks))
         sections = self._container.sections
         return Accounting(
-            indices=sum(section.length for section in sections[_BLOCKS:]) - index,
+            indices=sum(section.length for section in sections[self._first_block :]) - index,
             index=self._container.index_bytes + index,
             labels=sections[_LABELS].length,
             codebook=sections[_CODEBOOK].length,
             header=self._container.header_bytes,
             images=self.num_images,
+            tables=sections[_TABLES].length if self._header.tables else 0,
         )
 
     def indices(self) -> np.ndarray:
@@ -160,26 +198,27 @@ class TokenStore:
         """Return the tokens of block `number`, uint16 (n, rows, columns). Raises IndexError and DamagedError."""
         _check_number(number, self.num_blocks, "block")
         count = self._header.block_size(number)
-        data = self._container.read(_BLOCKS + number).tobytes()
+        data = self._container.read(self._first_block + number).tobytes()
         return self._codec.decode(data, count).reshape(count, *self.grid)
 
     def image(self, position: int) -> np.ndarray:
         """Return the tokens of one image, uint16 (rows, columns). Raises IndexError and DamagedError.
 
-        The codec `packed` reads only this image's bytes, once its block has been checked; others decode the block.
+        `packed` reads only this image's bytes, once its block has been checked; codecs of short streams decode the one
+        that it is in (about 16,384 tokens); others decode the block.
         """
         _check_number(position, self.num_images, "image")
         number, place = divmod(position, self._header.block)
         if not isinstance(self._codec, ImageCodec):
             image: np.ndarray = self.block(number)[place]
             return image
-        data = self._container.read(_BLOCKS + number)
+        data = self._container.read(self._first_block + number)
         return self._codec.decode_image(data, self._header.block_size(number), place).reshape(self.grid)
 
     def verify(self) -> None:
         """Read everything once more. Raises DamagedError for the first thing that is not as written."""
         self._container.forget()
-        for number in (_LABELS, _CODEBOOK):
+        for number in range(self._first_block):
             self._container.read(number)
         for number in range(self.num_blocks):
             self.block(number)

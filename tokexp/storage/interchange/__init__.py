@@ -1,0 +1,1 @@
+"""Token stores in the forms of others: SeiT's released files, NumPy, Hugging Face datasets, WebDataset shards."""

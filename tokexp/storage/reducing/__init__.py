@@ -1,0 +1,1 @@
+"""Policies that store fewer or smaller images: one file per kind of `storage.reduce`."""
