@@ -12,4 +12,5 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 def _own_workspace(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep a test without `--workspace` away from the caller's workspace and tracking server."""
     monkeypatch.setenv("TOKEXP_WORKSPACE", str(tmp_path_factory.mktemp("workspace")))
+    monkeypatch.setenv("TOKEXP_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -40,7 +40,8 @@ def _verb_raises(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 
 
 def test_every_verb_has_help_and_takes_json() -> None:
-    verbs = [name for name in _verbs() if name != "store"] + ["store info", "store export", "store verify"]
+    stores = [f"store {verb}" for verb in ("info", "verify", "export", "import", "slice", "merge")]
+    verbs = [name for name in _verbs() if name != "store"] + stores
     assert len(verbs) >= 20
     for verb in verbs:
         ended = subprocess.run(

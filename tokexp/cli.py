@@ -10,15 +10,16 @@ import os
 import sys
 from contextlib import suppress
 from io import TextIOWrapper
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from tokexp import __version__
+from tokexp.cli_codec import codec
 from tokexp.cli_options import (
     AsJson,
+    BenchData,
     Cluster,
     Detach,
     Driver,
@@ -38,15 +39,19 @@ from tokexp.cli_options import (
     Model,
     Overrides,
     Part,
+    PublishedName,
     Ref,
+    Refs,
+    ReportFile,
     SchemaFile,
     Sources,
-    StorePath,
     Table,
     Top,
     Watch,
     WorkspacePath,
 )
+from tokexp.cli_store import store
+from tokexp.cli_tokenize import tokenize
 from tokexp.errors import SpecError, TokexpError
 
 
@@ -66,8 +71,8 @@ app = typer.Typer(
     name="tokexp", help="Experiments in token-based, storage-efficient vision training: write, run, compare.",
     cls=_Group, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
 )  # fmt: skip
-store = typer.Typer(help="Look at a token store.", no_args_is_help=True)
 app.add_typer(store, name="store")
+app.add_typer(codec, name="codec")
 
 
 def _show_version(asked: bool) -> None:
@@ -151,6 +156,9 @@ def run(
     from tokexp.verbs import running
 
     return running.run(file, overrides or [], workspace, launcher.value, jobs, detach, json)
+
+
+app.command()(tokenize)
 
 
 @app.command()
@@ -271,34 +279,6 @@ def doctor(
     return records.doctor(workspace, rebuild, json)
 
 
-@store.command("info")
-def store_info(path: StorePath, json: AsJson = False) -> int:
-    """Print what a token store holds and what its bytes go to."""
-    from tokexp.verbs import records
-
-    return records.store_info(path, json)
-
-
-@store.command("export")
-def store_export(
-    path: StorePath,
-    target: Annotated[Path, typer.Argument(help="File to write (.npz).", show_default=False)],
-    json: AsJson = False,
-) -> int:
-    """Write a token store's indices, labels and codes as plain arrays."""
-    from tokexp.verbs import records
-
-    return records.store_export(path, target, json)
-
-
-@store.command("verify")
-def store_verify(path: StorePath, json: AsJson = False) -> int:
-    """Check every byte of a token store against its digests."""
-    from tokexp.verbs import records
-
-    return records.store_verify(path, json)
-
-
 @app.command()
 def sync(ref: MaybeRef = None, workspace: WorkspacePath = None, json: AsJson = False) -> int:
     """Bring MLflow up to date with what was recorded."""
@@ -322,24 +302,21 @@ def ui(
 
 @app.command()
 def report(
-    ref: Ref, workspace: WorkspacePath = None,
-    output: Annotated[
-        Path | None, typer.Option(help="File to write: .html, .csv or .md.", show_default="REF.html")
-    ] = None,
+    refs: Refs, workspace: WorkspacePath = None, output: ReportFile = None, published: PublishedName = None,
     json: AsJson = False,
 ) -> int:  # fmt: skip
-    """Write results and curves as one HTML file."""
-    from tokexp.verbs import showing
+    """Write results as one HTML file; several on one plot."""
+    from tokexp.verbs import frontiers
 
-    return showing.report(ref, workspace, output, json)
+    return frontiers.report(refs, workspace, output, published, json)
 
 
 @app.command()
-def bench(name: MaybeBench = None, json: AsJson = False) -> int:
+def bench(name: MaybeBench = None, data: BenchData = None, json: AsJson = False) -> int:
     """Measure tokexp on this machine, beside its bounds."""
     from tokexp.verbs import showing
 
-    return showing.bench(name, json)
+    return showing.bench(name, json, data)
 
 
 @app.command()

@@ -30,6 +30,14 @@ class LanguagePart(StrEnum):
 
 File = Annotated[Path, typer.Argument(help="A YAML file of an experiment or a sweep.", show_default=False)]
 Ref = Annotated[str, typer.Argument(help="A run or sweep: its reference or the start of it, its spec file, its name.")]
+Refs = Annotated[list[str], typer.Argument(metavar="REF...", help="Runs and sweeps.", show_default=False)]
+ReportFile = Annotated[
+    Path | None, typer.Option("--output", help="File: .html, .csv, .md; .png, .svg: plot.", show_default="REF.html")
+]
+PublishedName = Annotated[
+    str | None,
+    typer.Option("--published", metavar="PAPER/TABLE", help="Points of a paper on the plot of storage policies."),
+]
 MaybeRef = Annotated[
     str | None, typer.Argument(metavar="[REF]", help="A run or sweep, its spec file or its name; all if not given.")
 ]
@@ -46,7 +54,6 @@ Cluster = Annotated[
 ]
 Metric = Annotated[str | None, typer.Option(help="A metric, such as finetune/top1.", show_default=False)]
 Table = Annotated[Path | None, typer.Option("--output", help="Write the table too: .csv or .md.", show_default=False)]
-StorePath = Annotated[Path, typer.Argument(help="A .tokens file.", show_default=False)]
 Part = Annotated[LanguagePart, typer.Option("--of", help="Which kind of file the schema is for.")]
 Launch = Annotated[LauncherName, typer.Option(help="local: a process per stage; inline: in this process.")]
 Jobs = Annotated[int | None, typer.Option(min=1, max=1024, help="Most stages at once.", show_default=False)]
@@ -65,6 +72,7 @@ Top = Annotated[int, typer.Option(min=1, help="Most lines.")]
 Sources = Annotated[bool, typer.Option("--sources", help="Say where each value comes from.")]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until the run ends.")]
 Model = Annotated[bool, typer.Option("--model", help="Print the model's size instead: parameters and GFLOPs.")]
+BenchData = Annotated[Path | None, typer.Option("--data", help="codec: a folder of photographs.", show_default=False)]
 MaybeBench = Annotated[str | None, typer.Argument(metavar="[NAME]", help="One benchmark; all if not given.")]
 MaybeBlock = Annotated[str | None, typer.Argument(metavar="[BLOCK]", help="One block, such as objective.")]
 SchemaFile = Annotated[Path | None, typer.Option("--output", help="File to write; stdout if not given.")]

@@ -3,7 +3,7 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -74,6 +74,11 @@ def file_digest(path: Path) -> str:
         while chunk := file.read(1 << 20):
             seen.update(chunk)
     return seen.hexdigest()
+
+
+def files_digest(files: Sequence[str]) -> str:
+    """Return the digests of some files' contents, in their order; `~` stands for the home folder."""
+    return "+".join(file_digest(Path(file).expanduser()) for file in files)
 
 
 def folder_bytes(folder: Path) -> int:

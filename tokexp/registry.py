@@ -17,6 +17,7 @@ PACKAGES = {
     "data": "tokexp.data",
     "tokenizers": "tokexp.tokenizers",
     "codecs": "tokexp.storage.codecs",
+    "reducing": "tokexp.storage.reducing",
     "models": "tokexp.models",
     "stems": "tokexp.models.stems",
     "augment": "tokexp.augment",

@@ -12,18 +12,31 @@ from tokexp.errors import DamagedError, InputError
 from tokexp.registry import implementation
 from tokexp.spec.storage import CodecSpec
 from tokexp.storage.base import Codec
+from tokexp.storage.traits import FittedCodec, ImageCodec
 
 KINDS = [member.model_fields["kind"].annotation.__args__[0] for member in get_args(get_args(CodecSpec)[0])]
-MOST_CODES = {"packed": 65_536, "seit": 510}
+KINDS += ["rans_context:best"]
+MOST_CODES = {**dict.fromkeys(KINDS, 65_536), "seit": 510}
 
 
 def codec_for(kind: str, num_codes: int, tokens: int) -> Codec:
-    spec = TypeAdapter(CodecSpec).validate_python({"kind": kind})
-    return implementation("codecs", kind)(spec, None, num_codes, tokens)
+    name, _, level = kind.partition(":")
+    spec = TypeAdapter(CodecSpec).validate_python({"kind": name, **({"level": level} if level else {})})
+    return implementation("codecs", name)(spec, None, num_codes, tokens)
 
 
 def reader_of(codec: Codec, kind: str, num_codes: int, tokens: int) -> Codec:
-    return implementation("codecs", kind)(None, {"kind": kind, **codec.header()}, num_codes, tokens)
+    name = kind.partition(":")[0]
+    return implementation("codecs", name)(None, {"kind": name, **codec.header()}, num_codes, tokens)
+
+
+def read(codec: Codec, kind: str, num_codes: int, tokens: int, data: bytes, count: int) -> np.ndarray:
+    """Decode by another codec, made of what a file says of the first."""
+    reader = reader_of(codec, kind, num_codes, tokens)
+    if isinstance(codec, FittedCodec):
+        assert isinstance(reader, FittedCodec)
+        reader.load(codec.tables())
+    return reader.decode(data, count)
 
 
 @st.composite
@@ -49,8 +62,7 @@ def blocks(draw: st.DrawFn, most_codes: int) -> tuple[int, np.ndarray]:
 def test_every_block_comes_back_as_it_was(kind: str, data: st.DataObject) -> None:
     num_codes, indices = data.draw(blocks(MOST_CODES[kind]))
     codec = codec_for(kind, num_codes, indices.shape[1])
-    reader = reader_of(codec, kind, num_codes, indices.shape[1])
-    decoded = reader.decode(codec.encode(indices), len(indices))
+    decoded = read(codec, kind, num_codes, indices.shape[1], codec.encode(indices), len(indices))
     assert decoded.dtype == np.uint16
     assert decoded.shape == indices.shape
     assert np.array_equal(decoded, indices)
@@ -124,3 +136,87 @@ def test_foreign_bytes_give_valid_indices_or_are_damaged(kind: str, data: bytes,
         return
     assert decoded.shape == (count, 8)
     assert codec.decode(codec.encode(decoded), count).tolist() == decoded.tolist()
+
+
+GRIDS = [(1, 1), (1, 9), (9, 1), (5, 7), (32, 32)]
+
+
+def tokens_of(style: str, num_codes: int, shape: tuple[int, ...]) -> np.ndarray:
+    """random: all equally likely; constant; rare: one code nearly always; walk: neighbours are alike."""
+    generator = np.random.default_rng(3)
+    if style == "constant":
+        return np.full(shape, num_codes - 1, np.uint16)
+    if style == "rare":
+        return np.where(generator.random(shape) < 0.02, generator.integers(0, num_codes, shape), 0).astype(np.uint16)
+    if style == "walk":
+        steps = generator.integers(-1, 2, shape).cumsum(-1).cumsum(-2)
+        return (steps % num_codes).astype(np.uint16)
+    return generator.integers(0, num_codes, shape).astype(np.uint16)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("style", ["random", "constant", "rare", "walk"])
+@pytest.mark.parametrize("num_codes", [1, 2, 300])
+def test_fitted_to_its_tokens_every_image_comes_back(kind: str, style: str, num_codes: int) -> None:
+    for rows, columns in GRIDS:
+        indices = tokens_of(style, num_codes, (21, rows, columns))
+        flat = indices.reshape(21, -1)
+        codec = codec_for(kind, num_codes, rows * columns)
+        if isinstance(codec, FittedCodec):
+            codec.fit(indices)
+        data = codec.encode(flat)
+        assert np.array_equal(read(codec, kind, num_codes, rows * columns, data, 21), flat)
+        if isinstance(codec, ImageCodec):
+            for place in (0, 20):
+                found = codec.decode_image(np.frombuffer(data, np.uint8), 21, place)
+                assert np.array_equal(found, flat[place])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "seit"])
+@pytest.mark.parametrize("num_codes", [1025, 65_536])
+def test_many_codes_come_back_after_fitting(kind: str, num_codes: int) -> None:
+    indices = np.concatenate([tokens_of(style, num_codes, (6, 8, 8)) for style in ("random", "walk", "rare")])
+    indices[0, 0, :2] = 0, num_codes - 1
+    codec = codec_for(kind, num_codes, 64)
+    if isinstance(codec, FittedCodec):
+        codec.fit(indices)
+    data = codec.encode(indices.reshape(-1, 64))
+    assert np.array_equal(read(codec, kind, num_codes, 64, data, 18), indices.reshape(-1, 64))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tokens_that_were_not_fitted_on_are_coded_too(kind: str) -> None:
+    codec = codec_for(kind, 300, 64)
+    if isinstance(codec, FittedCodec):
+        codec.fit(tokens_of("rare", 20, (50, 8, 8)))
+    indices = tokens_of("random", 300, (7, 64))
+    assert np.array_equal(read(codec, kind, 300, 64, codec.encode(indices), 7), indices)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fitting_on_no_image_leaves_a_working_codec(kind: str) -> None:
+    codec = codec_for(kind, 7, 6)
+    if isinstance(codec, FittedCodec):
+        codec.fit(np.empty((0, 2, 3), np.uint16))
+    assert read(codec, kind, 7, 6, codec.encode(np.empty((0, 6), np.uint16)), 0).shape == (0, 6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tables_of_other_bytes_are_damaged_or_work(kind: str) -> None:
+    codec = codec_for(kind, 30, 16)
+    if not isinstance(codec, FittedCodec):
+        pytest.skip("has no tables")
+    indices = tokens_of("walk", 30, (400, 4, 4))
+    codec.fit(indices)
+    tables, data = codec.tables(), codec.encode(indices.reshape(400, 16))
+    generator = np.random.default_rng(0)
+    for foreign in [tables[:-1], tables + b"\0", b"", *(generator.bytes(len(tables)) for _ in range(20))]:
+        reader = reader_of(codec, kind, 30, 16)
+        assert isinstance(reader, FittedCodec)
+        try:
+            reader.load(foreign)
+            decoded = reader.decode(data, 400)
+        except DamagedError:
+            continue
+        assert decoded.shape == (400, 16)
+        assert decoded.max() < 30

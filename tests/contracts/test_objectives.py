@@ -12,6 +12,7 @@ from tokexp.data.base import Batch
 from tokexp.objectives.base import Objective
 from tokexp.registry import implementation
 from tokexp.spec.objectives import ObjectiveSpec
+from tokexp.stages.pretrain import positions_of
 
 MEMBERS = {
     member.model_fields["kind"].annotation.__args__[0]: member for member in get_args(get_args(ObjectiveSpec)[0])
@@ -20,6 +21,7 @@ _MOMENTUM: dict[str, Any] = {"target": {"kind": "momentum", "decay": 0.9}}
 NEEDED: dict[str, dict[str, Any]] = {
     "dtm": _MOMENTUM, "byol": {"hidden": 32, "features": 8},
     "mae": {"decoder": {"width": 16, "depth": 1, "heads": 2}},
+    "cae": {"neck": {"width": 16, "heads": 2}}, "data2vec": {"top_blocks": 2, "beta": 0.5},
 }  # fmt: skip
 """What some kinds need beside their preset, or to be small."""
 
@@ -43,7 +45,7 @@ def objective(request: pytest.FixtureRequest) -> Any:
     spec = TypeAdapter(ObjectiveSpec).validate_python({"kind": kind, "preset": preset, **fields})
     torch.manual_seed(0)
     how = getattr(spec, "input", "codebook")
-    positions = "sincos" if kind == "mtm" else "learned"
+    positions = positions_of(kind)
     built = implementation("objectives", kind)(spec, context(vit_spec(), how, positions=positions, dropout=0.1))
     assert isinstance(built, Objective)
     return built

@@ -77,7 +77,7 @@ def test_corrupt_images_can_be_left_out_and_are_listed(tmp_path: Path) -> None:
 
 
 def test_nothing_is_skipped_where_all_is_well(tmp_path: Path) -> None:
-    assert source(split_tree(tmp_path), corrupt="skip").skipped == ()
+    assert source(split_tree(tmp_path), corrupt="skip").skipped == {}
 
 
 def test_a_set_of_corrupt_images_only_is_an_error(tmp_path: Path) -> None:

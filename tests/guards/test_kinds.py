@@ -15,6 +15,7 @@ from tokexp.spec.evaluation import EvaluationSpec
 from tokexp.spec.models import ModelSpec
 from tokexp.spec.morphing import GrouperSpec
 from tokexp.spec.objectives import ObjectiveSpec
+from tokexp.spec.reducing import ReduceSpec
 from tokexp.spec.stages import StagePayload
 from tokexp.spec.stems import StemSpec
 from tokexp.spec.storage import CodecSpec
@@ -26,7 +27,7 @@ from tokexp.spec.tokenizers import TokenizerSpec
 UNIONS: dict[str, Any] = {
     "data": DataSpec, "tokenizers": TokenizerSpec, "codecs": CodecSpec, "models": ModelSpec, "stems": StemSpec,
     "augment": Step, "objectives": ObjectiveSpec, "terms": TermSpec, "tasks": TaskSpec, "evaluation": EvaluationSpec,
-    "stages": StagePayload, "groupers": GrouperSpec, "targets": TargetSpec,
+    "stages": StagePayload, "groupers": GrouperSpec, "targets": TargetSpec, "reducing": ReduceSpec,
 }  # fmt: skip
 SOURCE = re.compile(r"(19|20)\d\d|SeiT|MAGE|MAE\b|BEiT|ImageNet|scikit-learn|torchvision|timm|\b[Oo]wn\b|DESIGN|Lloyd")
 

@@ -52,6 +52,40 @@ def test_every_gpu_of_an_attempt_has_its_own_process_in_one_group(tmp_path):
     assert len({member["MASTER_PORT"] for member in members}) == 1
 
 
+def test_an_attempt_without_gpus_has_as_many_processes_as_it_asks_for(tmp_path):
+    [members] = run(launcher(slots=Slots(8, ())), tmp_path, Resources(cpus=2, processes=3))
+    assert sorted(member["RANK"] for member in members) == ["0", "1", "2"]
+    assert {(member["WORLD_SIZE"], member["OMP_NUM_THREADS"]) for member in members} == {("3", "2")}
+
+
+def test_the_first_process_may_go_on_alone_when_the_others_have_done_their_part(tmp_path, monkeypatch):
+    monkeypatch.setattr("tokexp.launch.local.GRACE", 0.1)
+    script = "import os, time; time.sleep(1.5 if os.environ['RANK'] == '0' else 0)"
+    folder = tmp_path / "attempt"
+    folder.mkdir()
+    local = LocalLauncher(command=(sys.executable, "-c", script), slots=Slots(8, ()))
+    local.submit(folder, Resources(cpus=1, processes=2))
+    ended, limit = [], time.monotonic() + 20
+    while not ended and time.monotonic() < limit:
+        ended = local.poll()
+        time.sleep(0.02)
+    assert [each.exit_code for each in ended] == [0]
+
+
+def test_a_process_that_failed_ends_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr("tokexp.launch.local.GRACE", 0.1)
+    script = "import os, sys, time; time.sleep(60) if os.environ['RANK'] == '0' else sys.exit(1)"
+    folder = tmp_path / "attempt"
+    folder.mkdir()
+    local = LocalLauncher(command=(sys.executable, "-c", script), slots=Slots(8, ()))
+    local.submit(folder, Resources(cpus=1, processes=2))
+    ended, limit = [], time.monotonic() + 20
+    while not ended and time.monotonic() < limit:
+        ended = local.poll()
+        time.sleep(0.02)
+    assert [each.exit_code for each in ended] == [-9]
+
+
 def test_attempts_are_sessions_of_their_own(tmp_path):
     seen = run(launcher(slots=Slots(8, ())), tmp_path, Resources(cpus=1), Resources(cpus=1))
     assert len({attempt[0]["sid"] for attempt in seen}) == 2

@@ -14,6 +14,13 @@ def test_attempts_share_the_cores_until_they_are_taken():
     assert second.cpus == 2
 
 
+def test_every_process_of_an_attempt_has_its_own_cores():
+    machine = Slots(cpus=8, gpus=("0",))
+    assert machine.take(Resources(cpus=2, processes=3)).cpus == 6
+    assert machine.take(Resources(cpus=1, processes=3)) is None
+    assert machine.take(Resources(cpus=2, gpus=1)).cpus == 2
+
+
 def test_no_gpu_is_given_to_two_attempts():
     machine = Slots(cpus=8, gpus=("0", "1", "2"))
     first, second = machine.take(Resources(cpus=1, gpus=2)), machine.take(Resources(cpus=1, gpus=1))

@@ -222,6 +222,12 @@ def test_a_stage_kind_may_have_another_place():
     assert given["setup"][-2:] == ["echo here", "trap - ERR"]
 
 
+def test_processes_without_gpus_become_tasks_of_the_job():
+    given = parameters(profile(PLAIN), "tokens", Resources(cpus=2, nodes=3, processes=4), "n")
+    assert (given["nodes"], given["ntasks_per_node"], given["cpus_per_task"]) == (3, 4, 2)
+    assert parameters(profile(PLAIN), "tokens", Resources(gpus=2), "n")["ntasks_per_node"] == 2
+
+
 def test_memory_is_rounded_up_and_time_to_minutes():
     given = parameters(profile(PLAIN), "tokens", Resources(memory=2**20 * 10 + 1, time=61), "n")
     assert (given["mem"], given["time"]) == ("11M", 2)

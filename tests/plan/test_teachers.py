@@ -117,6 +117,12 @@ def test_stages_that_train_nothing_and_other_inputs_are_refused(tmp_path: Path) 
     assert stage(joined, "pretrain").inputs.keys() == {"tokens", "pretrain"}
 
 
+def test_a_teacher_that_merges_its_patches_is_refused(tmp_path: Path) -> None:
+    swin = {"kind": "swin", "width": 16, "depths": [1], "heads": [1], "input": "pixels", "stem": MODEL["stem"]}
+    with pytest.raises(InputError, match="trains a swin in pretrain, which keeps no single patches; teach by a vit"):
+        plan(teacher("pretrain", experiment=other(tmp_path, model=swin)))
+
+
 def test_experiments_that_teach_each_other_are_refused(tmp_path: Path) -> None:
     circle = {"kind": "dtm", "blocks": {"smallest": 2}, "target": teacher("pretrain", experiment="other.yaml")}
     file = other(tmp_path, objective=circle)

@@ -34,6 +34,7 @@ def teacher(stage: str, **origin: Any) -> dict[str, Any]:
 
 
 BYOL: dict[str, Any] = {"kind": "byol", "views": [{"kind": "color_jitter"}]}
+DATA2VEC: dict[str, Any] = {"kind": "data2vec", "blocks": {"smallest": 2}}
 BEIT: dict[str, Any] = {"kind": "beit", "blocks": {"smallest": 2}, "terms": [{"kind": "dtm", "target": MOMENTUM}]}
 
 
@@ -42,7 +43,7 @@ def test_what_works_on_pixels_and_on_stored_tokens(model: dict[str, Any]) -> Non
     views = [{"kind": "color_jitter" if model is PIXELS else "emb_noise"}]
     for objective in (
         dtm(), dtm(target=teacher("teacher")), dtm(grouper={"kind": "downsample"}), {"kind": "mae"},
-        {"kind": "mae", "dtm": {"target": MOMENTUM}}, {**BYOL, "views": views, "dtm": {}}, BEIT,
+        {"kind": "mae", "dtm": {"target": MOMENTUM}}, {**BYOL, "views": views, "dtm": {}}, BEIT, DATA2VEC,
     ):  # fmt: skip
         assert found(objective, model) == []
     assert found(dtm(target=TIMM)) == []
@@ -90,6 +91,15 @@ def test_groupings_that_the_patches_do_not_allow_are_refused() -> None:
     (message,) = found(dtm(schedule={"removed": [0.6, 0.8], "iterations": [1, 4]}))
     assert message.startswith("objective.schedule.iterations: 1 step(s) cannot remove a share of 0.6 of 16 tokens")
     assert found(dtm(schedule={"removed": [0.6, 0.8], "iterations": [1, 4], "last_step": "released"})) == []
+
+
+def test_masks_and_averages_of_data2vec_must_fit_the_model() -> None:
+    (message,) = found({"kind": "data2vec"})
+    assert message == "objective.blocks.smallest: 16 given; only 10 of 16 patches are masked"
+    (message,) = found({**DATA2VEC, "top_blocks": 13})
+    assert message == "objective.top_blocks: 13 given; the model has 12 blocks"
+    (message,) = found(DATA2VEC, {**PIXELS, "stem": {"kind": "conv4x4"}})
+    assert message.startswith("model.stem: data2vec needs patches that do not overlap")
 
 
 def test_views_are_needed_and_leave_patches_where_they_are_if_these_are_compared() -> None:

@@ -15,7 +15,7 @@ PIXELS: dict[str, Any] = {
     "augment": {"pretrain": [{"kind": "color_jitter"}, {"kind": "pixel_flip"}]},
     "objective": {"kind": "mapet", "cut": 5},
 }
-KINDS = ["mim", "beit", "pim", "mapet"]
+KINDS = ["mim", "beit", "pim", "mapet", "cae"]
 
 
 def found(**changes: Any) -> list[str]:
@@ -24,7 +24,7 @@ def found(**changes: Any) -> list[str]:
 
 
 def objective(kind: str, **fields: Any) -> dict[str, Any]:
-    return {"kind": kind, **({"blocks": {"smallest": 2}} if kind == "beit" else {}), **fields}
+    return {"kind": kind, **({"blocks": {"smallest": 2}} if kind in ("beit", "cae") else {}), **fields}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -84,6 +84,14 @@ def test_a_cut_must_leave_something_to_predict() -> None:
 
 def test_a_block_must_fit_into_what_is_masked() -> None:
     assert found(objective={"kind": "beit"}) == ["objective.blocks.smallest: 16 given; only 6 of 16 patches are masked"]
+    assert found(objective={"kind": "cae"}) == ["objective.blocks.smallest: 16 given; only 8 of 16 patches are masked"]
+
+
+def test_the_heads_of_a_neck_must_divide_its_width() -> None:
+    neck = {"width": None, "heads": 7}
+    (message,) = found(objective=objective("cae", neck=neck))
+    assert message == "objective.neck.heads: heads (7) must divide the encoder's width (192); change one of them"
+    assert found(objective=objective("cae", neck={**neck, "heads": 6})) == []
 
 
 def test_colour_jitter_needs_pixels() -> None:

@@ -103,6 +103,7 @@ def test_only_the_phase_that_uses_the_policy_is_judged(tmp_path: Path) -> None:
         ("default: {gpus: 2}", 1, False), ("default: {gpus: 2}", 4, True),
         ("downstream: {nodes: 2, gpus: 4}", 4, False),
         ("downstream: {nodes: 2, gpus: 4}", 8, True), ("pretrain: {gpus: 8}", 1, True), ("default: {gpus: 1}", 1, True),
+        ("default: {processes: 2}", 1, False), ("downstream: {nodes: 2, processes: 2}", 4, True),
     ],
 )  # fmt: skip
 def test_processes_must_share_the_micro_batches_evenly(

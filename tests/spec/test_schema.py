@@ -92,8 +92,8 @@ def test_every_field_is_described(of: str) -> None:
 def test_all_blocks_list_their_kinds_with_what_they_are() -> None:
     found = kinds()
     assert set(found) == {
-        "data", "tokenizer", "codec", "stem", "model", "augment", "objective", "terms", "tasks", "evaluate", "sampler",
-        "pruner",
+        "data", "tokenizer", "codec", "reduce", "stem", "model", "augment", "objective", "terms", "tasks", "evaluate",
+        "sampler", "pruner",
     }  # fmt: skip
     assert "mtm" in dict(found["objective"])
     assert dict(found["model"])["vit"]

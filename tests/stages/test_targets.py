@@ -39,13 +39,15 @@ def tokens_of(bench: Bench, found: Any, images: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("targets", ["stored", "encoded"])
-@pytest.mark.parametrize("kind", ["mim", "beit", "pim", "mapet"])
+@pytest.mark.parametrize("kind", ["mim", "beit", "pim", "mapet", "cae"])
 def test_every_objective_leads_from_pixels_to_a_fine_tuned_model(bench: Bench, kind: str, targets: str) -> None:
     tuned = {"finetune": {**SMALL["tasks"]["finetune"], "train": {**TRAIN, "steps": 2}}}
     given = {"kind": kind, "targets": targets, "train": TRAIN}
-    given |= {"blocks": {"smallest": 2}} if kind == "beit" else {}
+    given |= {"blocks": {"smallest": 2}} if kind in ("beit", "cae") else {}
+    given |= {"align_to": "lagged_copy", "neck": {"width": 16, "heads": 2}} if kind == "cae" else {}
     found = plan_of(model=MODEL, storage={}, augment=[], objective=given, tasks=tuned)
-    assert 0 < bench.run_to(found, "pretrain")[0].metrics["loss"] < 4
+    metrics = bench.run_to(found, "pretrain")[0].metrics
+    assert 0 < metrics.get("cross_entropy", metrics["loss"]) < 4
     assert bench.run_to(found, "finetune/clean")[0].metrics["top1"] > 0
 
 

@@ -1,7 +1,8 @@
 """What a benchmark returns, how two ways are compared, and how benchmarks are found.
 
-A benchmark is a file here with a function `rows() -> list[BenchRow]`. Figures are ratios where they can be: two ways
-are measured in turn, A B A B, and the median of the pairs' ratios is given with a bootstrap interval.
+A benchmark is a file here with a function `rows() -> list[BenchRow]`; one that measures on the caller's data takes a
+folder. Figures are ratios where they can be: two ways are measured in turn, A B A B, and the median of the pairs'
+ratios is given with a bootstrap interval.
 """
 
 import os
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
@@ -115,12 +117,15 @@ def bench_names() -> list[str]:
     return sorted(module.name for module in iter_modules(package.__path__) if module.name != "base")
 
 
-def run_bench(name: str) -> list[BenchRow]:
-    """Run a benchmark. Raises InputError for an unknown one."""
+def run_bench(name: str, data: Path | None = None) -> list[BenchRow]:
+    """Run a benchmark, on data of a folder if it takes any. Raises InputError for an unknown one."""
     names = bench_names()
     if name not in names:
         near = get_close_matches(name, names, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
         raise InputError(f"no benchmark {name!r}; {hint}")
-    found: list[BenchRow] = import_module(f"tokexp.bench.{name}").rows()
+    rows = import_module(f"tokexp.bench.{name}").rows
+    if data is not None and not signature(rows).parameters:
+        raise InputError(f"the benchmark {name!r} takes no data: leave out --data")
+    found: list[BenchRow] = rows() if data is None else rows(data)
     return found

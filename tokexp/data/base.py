@@ -35,6 +35,11 @@ class ImageSource(ABC):
     def read(self, split: str, positions: Sequence[int]) -> torch.Tensor:
         """Return float32 images (n, C, H, W) in [0, 1] at these positions, already at the spec's size."""
 
+    def file(self, split: str, position: int) -> bytes | None:
+        """Return the bytes of an image's file as it lies on disk, None for sources that are no files."""
+        del split, position
+        return None
+
     @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits that exist."""

@@ -1,32 +1,43 @@
 """From the bytes of an image file to pixels of one size and one number of channels, with Pillow.
 
 Rotation by EXIF is applied; palettes, CMYK, 16 bit and alpha are converted (alpha is left out, as torchvision's loader
-does); of an animation, the first frame counts.
+does); of an animation, the first frame counts. Pillow refuses images of more than 178,956,970 pixels as bombs; those
+above LARGE are decoded one at a time, so that threads do not hold several of them.
 """
 
+from contextlib import nullcontext
+from threading import Lock
 from typing import BinaryIO, Literal
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from tokexp.errors import DataError
+from tokexp.data.readability import UnreadableError
 
 Resize = Literal["squash", "crop"]
 
+LARGE = 1 << 24
+"""Pixels from which an image waits for its turn to be decoded."""
+
+_TURN = Lock()
+
 
 def decode(file: BinaryIO, name: str, channels: int, size: int, resize: Resize) -> np.ndarray:
-    """Return uint8 pixels (channels, size, size). Raises DataError naming the image if it cannot be read."""
+    """Return uint8 pixels (channels, size, size). Raises UnreadableError if it cannot be read."""
+    return fit(open_image(file, name, channels), size, resize)
+
+
+def open_image(file: BinaryIO, name: str, channels: int) -> Image.Image:
+    """Return an image at its own size, upright, grey or RGB. Raises UnreadableError."""
     try:
-        with Image.open(file) as image:
+        with Image.open(file) as image, _TURN if image.width * image.height > LARGE else nullcontext():
             image.load()
-            return fit(_converted(ImageOps.exif_transpose(image), channels), size, resize)
+            return _converted(ImageOps.exif_transpose(image), channels)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on bytes that are not what they claim.
         reason = "the file is empty" if file.seek(0, 2) == 0 else str(error).replace(repr(file), "it") or repr(error)
-        raise DataError(
-            f"{name!r}: this image cannot be read ({reason}); repair or remove it, or set data.corrupt: skip"
-        ) from error
+        raise UnreadableError(name, reason) from error
 
 
 def fit(image: Image.Image, size: int, resize: Resize) -> np.ndarray:

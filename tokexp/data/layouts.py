@@ -5,7 +5,8 @@ Everything here works on a flat list of files, so a tree and a zip of it are the
 - `train/<class>/...` beside one of `test`, `testing`, `val`, `valid`, `validation` (found in this order, whatever the
   case; a validation folder is left alone if there is a test folder); `training` works as `train` does;
 - `train/<class>/...` alone, and `<class>/...` without split folders: the test split is cut by the spec's fraction;
-- any of them below folders that hold nothing else, as in a zip with one folder at its top.
+- any of them below folders that hold nothing else, as in a zip with one folder at its top;
+- with `labels: none`, any tree: all images are training images of one class.
 """
 
 import os
@@ -25,6 +26,9 @@ FORMATS = frozenset(
 
 TRAIN_NAMES = ("train", "training")
 TEST_NAMES = ("test", "testing", "val", "valid", "validation")
+
+UNLABELLED = "image"
+"""The class of all images of a folder without labels."""
 
 _IGNORED = frozenset({"__MACOSX", "Thumbs.db", "thumbs.db", "desktop.ini"})
 
@@ -68,6 +72,8 @@ def find_layout(spec: ImageFolderData) -> Layout:
     if not files:
         endings = ", ".join(sorted(ending[1:] for ending in FORMATS))
         raise DataError(f"data.root: {str(root)!r} holds no images; files must end in one of {endings}")
+    if spec.labels == "none":
+        return Layout(root, not root.is_dir(), (UNLABELLED,), [(file, 0) for file in files], None)
     train_files, test_files = _split(root, files, spec)
     classes = sorted({_class_of(root, *pair) for pair in train_files})
     label_of = {name: label for label, name in enumerate(classes)}

@@ -45,10 +45,11 @@ def find_release(spec: SeitReleaseData) -> Release:
             f"data.root: the folder {str(root)!r} does not exist; give the one with the released token files"
         )
     codebook = _present(root / spec.codebook, "codebook")
-    return Release(_split(root, "train", spec.train), _split(root, "test", spec.test), codebook)
+    return Release(split_files(root, "train", spec.train), split_files(root, "test", spec.test), codebook)
 
 
-def _split(root: Path, field: str, stem: str) -> ReleasedSplit:
+def split_files(root: Path, field: str, stem: str) -> ReleasedSplit:
+    """Return the files of a split with a stem; `field` is for messages. Raises DataError if one is missing."""
     data = _present(root / f"{stem}.data.bin.gz", field)
     index = _present(root / f"{stem}.index.npy.gz", field)
     return ReleasedSplit(data, index, _labels(root, field, stem))

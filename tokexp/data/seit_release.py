@@ -12,12 +12,13 @@ import gzip
 import io
 import pickle
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from tokexp.data.released import ReleasedSplit, find_release
+from tokexp.data.released import find_release
 from tokexp.errors import DataError
 from tokexp.spec.data import SeitReleaseData
 
@@ -42,9 +43,9 @@ class SeitRelease:
         self.codes = read_codebook(release.codebook, (spec.codebook_size, spec.code_dim))
         self._files = {"train": release.train, "test": release.test}
         self._stems = {"train": spec.train, "test": spec.test}
-        self._offsets = {name: _read_index(files.index) for name, files in self._files.items()}
+        self._offsets = {name: read_index(files.index) for name, files in self._files.items()}
         self._labels = {
-            name: _read_labels(files.labels, len(self._offsets[name]) - 1) for name, files in self._files.items()
+            name: read_labels(files.labels, len(self._offsets[name]) - 1) for name, files in self._files.items()
         }
         most = max(int(labels.max(initial=0)) for labels in self._labels.values())
         self.classes = tuple(map(str, range(most + 1)))
@@ -62,25 +63,30 @@ class SeitRelease:
 
         Raises DataError naming file and image where the bytes are not what the format and the spec say.
         """
-        files, offsets = self._files[split], self._offsets[split]
-        tokens = np.empty((len(offsets) - 1, *self.grid), dtype=np.uint16)
-        try:
-            with gzip.open(files.data) as stream:
-                for first in range(0, len(tokens), _BLOCK):
-                    bounds = offsets[first : first + _BLOCK + 1]
-                    content = _exactly(stream, int(bounds[-1] - bounds[0]), files)
-                    block = decode_records(
-                        content, bounds - bounds[0], self.grid[0] * self.grid[1], len(self.codes),
-                        str(files.data), first,
-                    )  # fmt: skip
-                    tokens[first : first + len(block)] = block.reshape(-1, *self.grid)
-                if stream.read(1):
-                    raise DataError(
-                        f"{str(files.data)!r} is longer than its index says ({offsets[-1]} bytes); {_AGAIN}"
-                    )
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{str(files.data)!r} cannot be unpacked ({error}); {_AGAIN}") from error
+        tokens = np.empty((len(self._labels[split]), *self.grid), dtype=np.uint16)
+        start = 0
+        for block in read_blocks(self._files[split].data, self._offsets[split], self.grid, len(self.codes)):
+            tokens[start : start + len(block)] = block
+            start += len(block)
         return tokens
+
+
+def read_blocks(file: Path, offsets: np.ndarray, grid: tuple[int, int], num_codes: int) -> Iterator[np.ndarray]:
+    """Yield uint16 tokens (n, rows, columns) of some images at a time; `offsets` are those of the file's index.
+
+    Raises DataError naming file and image where the bytes are not what the format, the grid and the codes say.
+    """
+    try:
+        with gzip.open(file) as stream:
+            for first in range(0, len(offsets) - 1, _BLOCK):
+                bounds = offsets[first : first + _BLOCK + 1]
+                content = _exactly(stream, int(bounds[-1] - bounds[0]), file)
+                block = decode_records(content, bounds - bounds[0], grid[0] * grid[1], num_codes, str(file), first)
+                yield block.reshape(-1, *grid)
+            if stream.read(1):
+                raise DataError(f"{str(file)!r} is longer than its index says ({offsets[-1]} bytes); {_AGAIN}")
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{str(file)!r} cannot be unpacked ({error}); {_AGAIN}") from error
 
 
 _AGAIN = "fetch the files again"
@@ -118,8 +124,11 @@ def decode_records(
     return grid
 
 
-def read_codebook(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    """Return codes (K, d) float32 from a bare tensor (torch), .npy or .safetensors file. Raises DataError."""
+def read_codebook(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
+    """Return codes (K, d) float32 from a bare tensor (torch), .npy or .safetensors file, of a shape if it is known.
+
+    Raises DataError.
+    """
     try:
         codes = _tensor_in(path)
     except (OSError, ValueError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
@@ -127,13 +136,13 @@ def read_codebook(path: Path, shape: tuple[int, int]) -> np.ndarray:
             f"{str(path)!r} cannot be read as a codebook ({str(error).splitlines()[0] if str(error) else error!r}); "
             "it must hold one bare tensor"
         ) from error
-    if tuple(codes.shape) != shape:
+    if shape is not None and tuple(codes.shape) != shape:
         raise DataError(
             f"{str(path)!r} holds a tensor of shape {tuple(codes.shape)}, the spec says {shape}; "
             "correct codebook_size and code_dim"
         )
-    if not np.isfinite(codes).all():
-        raise DataError(f"{str(path)!r} holds codes that are not finite numbers; {_AGAIN}")
+    if codes.ndim != 2 or not np.isfinite(codes).all():
+        raise DataError(f"{str(path)!r} holds no codes (codes, width) of finite numbers; {_AGAIN}")
     return codes
 
 
@@ -153,14 +162,15 @@ def _tensor_in(path: Path) -> np.ndarray:
     return codes
 
 
-def _read_index(path: Path) -> np.ndarray:
+def read_index(path: Path, *, may_be_empty: bool = False) -> np.ndarray:
+    """Return the int64 offsets (N + 1,) of a gzipped index, N at least 1 unless it may be empty. Raises DataError."""
     try:
         with gzip.open(path) as stream:
             offsets = np.load(io.BytesIO(stream.read()), allow_pickle=False)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(f"{str(path)!r} is not a gzipped .npy file ({error}); {_AGAIN}") from error
-    if offsets.ndim != 1 or len(offsets) < 2 or offsets.dtype.kind not in "iu":
-        raise DataError(f"{str(path)!r} must hold a row of at least two whole numbers; {_AGAIN}")
+    if offsets.ndim != 1 or len(offsets) < 2 - may_be_empty or offsets.dtype.kind not in "iu":
+        raise DataError(f"{str(path)!r} must hold a row of at least {2 - may_be_empty} whole numbers; {_AGAIN}")
     offsets = np.asarray(offsets, dtype=np.int64)
     if offsets[0] != 0 or (np.diff(offsets) < 0).any():
         wrong = 0 if offsets[0] != 0 else int(np.flatnonzero(np.diff(offsets) < 0)[0]) + 1
@@ -168,7 +178,8 @@ def _read_index(path: Path) -> np.ndarray:
     return offsets
 
 
-def _read_labels(path: Path, count: int) -> np.ndarray:
+def read_labels(path: Path, count: int) -> np.ndarray:
+    """Return the int64 labels (count,) of a text file, one per line. Raises DataError."""
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     while lines and not lines[-1].strip():
         lines.pop()
@@ -182,10 +193,10 @@ def _read_labels(path: Path, count: int) -> np.ndarray:
     return labels
 
 
-def _exactly(stream: gzip.GzipFile, size: int, files: ReleasedSplit) -> np.ndarray:
+def _exactly(stream: gzip.GzipFile, size: int, file: Path) -> np.ndarray:
     content = stream.read(size)
     if len(content) != size:
-        raise DataError(f"{str(files.data)!r} is shorter than its index says; {_AGAIN}")
+        raise DataError(f"{str(file)!r} is shorter than its index says; {_AGAIN}")
     return np.frombuffer(content, dtype=np.uint8)
 
 

@@ -56,7 +56,7 @@ class TokenFeed(Feed):
         # torch has no gather for uint16: the bits are kept as int16 and widened after the gather.
         self._tokens = torch.from_numpy(np.ascontiguousarray(indices, dtype=np.uint16).view(np.int16)).to(device)
         self.labels = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(device)
-        self._wraps = bool((self._tokens < 0).any())
+        self._wraps = bool(self._tokens.numel()) and int(self._tokens.min()) < 0
 
     def batch(self, positions: Tensor) -> Batch:
         """Return the batch as indices."""
@@ -101,6 +101,23 @@ class PixelFeed(Feed):
             wanted = self._positions[positions.cpu().numpy()].tolist()
             values = self._source.read(self._split, wanted).to(self._device)
         return Batch(self.labels.index_select(0, positions), self.num_classes, values=values)
+
+
+class SoftLabelFeed(Feed):
+    """Batches of one feed, with soft labels as what their classes are learned from."""
+
+    def __init__(self, content: Feed, soft_labels: np.ndarray) -> None:
+        """Take shares (N, classes) of the same samples; they are kept as float32 on the feed's device."""
+        if soft_labels.shape != (content.num_images, content.num_classes):
+            raise ValueError(f"soft labels of shape {soft_labels.shape} are not those of these images")
+        self._content = content
+        self._soft = torch.from_numpy(np.asarray(soft_labels, dtype=np.float32)).to(content.labels.device)
+        self.num_images, self.num_classes, self.labels = content.num_images, content.num_classes, content.labels
+
+    def batch(self, positions: Tensor) -> Batch:
+        """Return the content's batch with `targets`."""
+        soft = self._soft.index_select(0, positions.to(self._soft.device))
+        return replace(self._content.batch(positions), targets=soft)
 
 
 class TargetFeed(Feed):

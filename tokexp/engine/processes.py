@@ -49,6 +49,20 @@ def agreed(flag: bool, device: torch.device) -> bool:
     return bool(shared.item())
 
 
+def from_first(values: torch.Tensor) -> torch.Tensor:
+    """Return the first process's values on every process; they must have one shape and type."""
+    if dist.is_initialized() and values.numel():
+        dist.broadcast(values, 0)
+    return values
+
+
+def largest(values: torch.Tensor) -> torch.Tensor:
+    """Return the largest of each value over all processes."""
+    if dist.is_initialized():
+        dist.all_reduce(values, dist.ReduceOp.MAX)
+    return values
+
+
 def averaged(values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Return the mean over all processes of scalar tensors with the same names everywhere."""
     if not dist.is_initialized() or not values:

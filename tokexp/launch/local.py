@@ -110,7 +110,7 @@ class LocalLauncher(Launcher):
 
     def _start(self, waiting: _Waiting, share: Share) -> None:
         folder, resources = waiting.handle.folder, waiting.resources
-        members = max(1, len(share.gpus))
+        members = max(1, len(share.gpus)) if resources.gpus else resources.processes
         shared = _group_environment(members)
         processes: list[subprocess.Popen[bytes]] = []
         with (folder / LOG_FILE).open("ab") as log:
@@ -138,7 +138,8 @@ class LocalLauncher(Launcher):
             run.timed_out = True
             (run.handle.folder / STOP_FILE).write_text("timeout")
             _signal(run.processes, signal.SIGTERM)
-        over = run.timed_out or any(code is not None for code in codes)
+        # Others that ended well have done their part; the first one may still put the parts together.
+        over = run.timed_out or codes[0] is not None or any(code not in (None, 0) for code in codes)
         if over and run.kill_at is None:
             run.kill_at = now + GRACE
         if run.kill_at is not None and now > run.kill_at:

@@ -49,7 +49,7 @@ class Slots:
 
     def shortage(self, resources: Resources) -> str | None:
         """Return what an attempt asks for beyond the whole machine, in words; None if it fits."""
-        wanted = [(resources.cpus, self.cpus, "CPU cores"), (resources.gpus, len(self.gpus), "GPUs")]
+        wanted = [(resources.cores(), self.cpus, "CPU cores"), (resources.gpus, len(self.gpus), "GPUs")]
         short = [f"{asked} {what} (there are {there})" for asked, there, what in wanted if asked > there]
         return " and ".join(short) or None
 
@@ -65,9 +65,9 @@ class Slots:
             used = {name for held in self._taken for name in held.gpus}
             free = [name for name in self.gpus if name not in used]
             busy = sum(held.cpus for held in self._taken)
-            if len(free) < resources.gpus or self.cpus - busy < resources.cpus:
+            if len(free) < resources.gpus or self.cpus - busy < resources.cores():
                 return None
-            share = Share(resources.cpus, tuple(free[: resources.gpus]))
+            share = Share(resources.cores(), tuple(free[: resources.gpus]))
         self._taken.append(share)
         return share
 

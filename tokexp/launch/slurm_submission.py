@@ -42,7 +42,7 @@ def parameters(
         further["kill_on_invalid_dep"] = "yes"
     given: dict[str, Any] = {
         "job_name": name, "time": -(-limit // 60), "nodes": resources.nodes,
-        "ntasks_per_node": max(1, resources.gpus), "cpus_per_task": resources.cpus,
+        "ntasks_per_node": resources.members(), "cpus_per_task": resources.cpus,
         "gpus_per_node": resources.gpus or None, "mem": memory, "wckey": None, "dependency": needs,
         "partition": place.partition or cluster.partition, "account": place.account or cluster.account,
         "qos": place.qos or cluster.qos, "constraint": place.constraint or cluster.constraint,

@@ -17,10 +17,11 @@ from tokexp.ledger.outputs import is_done
 from tokexp.ledger.runs import read_runs
 from tokexp.ledger.sweeps import read_trials
 from tokexp.ledger.workspace import Workspace
+from tokexp.storage.decoded import cache_folder, unused
 
-What = Literal["work", "leftover", "damaged", "output"]
+What = Literal["work", "leftover", "damaged", "output", "decoded"]
 """work: checkpoints of a finished stage; leftover: an output that a dead attempt was writing; damaged: an output that
-was set aside; output: a finished output that no run names."""
+was set aside; output: a finished output that no run names; decoded: an array of tokens not opened for a week."""
 
 _KEY = re.compile(r"[0-9a-f]{8,}")
 
@@ -50,6 +51,8 @@ class Cleaned:
 def gc(workspace: Workspace, dry_run: bool = False) -> Cleaned:
     """Remove checkpoints of finished stages, leftovers of dead attempts, damaged outputs, and outputs of no run.
 
+    Also arrays of decoded tokens in this machine's cache that nobody opened for a week.
+
     With `dry_run` nothing is changed. Raises InputError if the folder is not a workspace.
     """
     workspace.check()
@@ -57,7 +60,7 @@ def gc(workspace: Workspace, dry_run: bool = False) -> Cleaned:
         raise InputError(f"{workspace.root} is not a workspace (it has no workspace.json); nothing was removed")
     cleaned = Cleaned()
     held = _held_keys(workspace)
-    for find in (_work, _leftovers, _damaged, _outputs):
+    for find in (_work, _leftovers, _damaged, _outputs, _decoded):
         for what, path, key in find(workspace, held, cleaned.kept):
             _remove(workspace, what, path, key, dry_run, cleaned)
     return cleaned
@@ -105,6 +108,12 @@ def _outputs(workspace: Workspace, held: set[str], kept: list[str]) -> Found:
     for _, key, path in workspace.outputs():
         if key not in needed and _KEY.fullmatch(key):
             yield "output", path, key
+
+
+def _decoded(workspace: Workspace, held: set[str], kept: list[str]) -> Found:
+    # They belong to the machine and to all of its workspaces; a process that has one mapped keeps it to its end.
+    for path in unused(cache_folder()):
+        yield "decoded", path, None
 
 
 def _held_keys(workspace: Workspace) -> set[str]:

@@ -7,6 +7,7 @@
     runs/<ref>.json           what was asked for
     sweeps/<ref>/             a sweep: its record, its trials, its search
     ledger.sqlite             summary of all events; can be rebuilt
+    unreadable/<data>.json    which images of a data set cannot be read, as found for `corrupt: skip`
     tmp/  damaged/            outputs being written; outputs that did not match their digests
 
 A `Workspace` only knows the paths: nothing is made before something is written.

@@ -1,8 +1,8 @@
 """What stages will take: arithmetic from the spec, divided by this machine's speed as earlier attempts showed it.
 
-A ViT's forward pass over n tokens of width d costs 24 n d^2 + 4 n^2 d operations in each of its L blocks (two for every
-multiply and add: 4 d^2 weights of attention and 8 d^2 of the MLP, and the two products of attention); training costs
-three forward passes. The figures are meant to tell minutes from hours.
+Models say what a forward pass costs: a ViT's over n tokens of width d, 24 n d^2 + 4 n^2 d operations in each of its L
+blocks (two for every multiply and add: 4 d^2 weights of attention and 8 d^2 of the MLP, and the two products of
+attention); training costs three forward passes. The figures are meant to tell minutes from hours.
 """
 
 import math
@@ -11,14 +11,17 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from tokexp.plan.graph import Plan, StageNode
+from tokexp.plan.pretraining_cost import TRAINING, forward_like
+from tokexp.spec.backbones import BackboneSpec
 from tokexp.spec.base import Spec
 from tokexp.spec.data import DataSpec, SeitReleaseData
-from tokexp.spec.models import VitSpec
-from tokexp.spec.permuted import Mapet, Pim
+from tokexp.spec.published_tokenizers import FrozenTokenizer
+from tokexp.spec.reducing import FractionReduce
 from tokexp.spec.stages import (
     AdaptStage,
     DownstreamStage,
     EvaluateStage,
+    ImagesStage,
     PretrainStage,
     TokenizerStage,
     TokensStage,
@@ -38,8 +41,9 @@ START_SECONDS = 4.0
 UPDATE_SECONDS = 0.004
 """Least time of an optimizer update, whatever its size."""
 
-_VISIBLE = 0.7  # of a masked encoder and its decoder, over a full encoder
-_TRAINING = 3.0
+_ENCODING = 300.0  # operations for a pixel of an image that is decoded and encoded
+_SEARCHES = 8
+_STORED = 0.3  # bytes of an encoded image, over those of its pixels
 
 Durations = Callable[[str], Sequence[tuple[float | None, float]]]
 """Stage kind to (operations, seconds) of earlier attempts."""
@@ -118,12 +122,15 @@ def work_of(payload: Spec, shape: Shape) -> Work:
             images = shape.kept + shape.test
             tokens = images * math.prod(shape.grid)
             stored = tokens * _bits(shape) / 8 + 2 * images + 4 * shape.codes * shape.width
-            return Work(2.0 * tokens * shape.codes * shape.width, 0, round(stored))
+            search = 2.0 * tokens * shape.codes * shape.width
+            return Work(search + images * _network(payload), 0, round(stored))
+        case ImagesStage():
+            return _images(payload, shape)
         case AdaptStage():
             return _adapt(payload, shape)
         case PretrainStage():
             train = payload.objective.train
-            forward = forward_operations(payload.model, shape) * _over_plain(payload, shape)
+            forward = forward_like(payload, lambda model: _patches(model, shape))
             return _training(train, shape.kept, forward, 4 * parameters(payload.model, shape))
         case DownstreamStage():
             return _downstream(payload, shape)
@@ -132,34 +139,23 @@ def work_of(payload: Spec, shape: Shape) -> Work:
     return Work(0.0, 0, 0)
 
 
-def forward_operations(model: VitSpec, shape: Shape) -> float:
+def forward_operations(model: BackboneSpec, shape: Shape) -> float:
     """Return the operations of one image's forward pass."""
-    tokens, width = _model_tokens(model, shape), model.width
-    block = (8 + 4 * model.mlp_ratio) * tokens * width**2 + 4 * tokens**2 * width
-    return model.depth * block
+    return model.operations(_patches(model, shape))
 
 
-def _over_plain(payload: PretrainStage, shape: Shape) -> float:
-    """Return an objective's forward pass over the plain model's: what it leaves out, or its further rows."""
-    objective, rows = payload.objective, _model_tokens(payload.model, shape)
-    if isinstance(objective, (Pim, Mapet)):
-        streams = 2 if isinstance(objective, Mapet) else 1
-        return 1 + streams * max(0, objective.predicted(rows - 1)) / rows
-    return _VISIBLE if objective.kind == "mtm" else 1.0
-
-
-def parameters(model: VitSpec, shape: Shape) -> int:
+def parameters(model: BackboneSpec, shape: Shape) -> int:
     """Return the model's weights, roughly: its blocks and positions."""
-    return round(model.depth * (4 + 2 * model.mlp_ratio) * model.width**2 + _model_tokens(model, shape) * model.width)
+    return model.weights(_patches(model, shape))
 
 
-def _model_tokens(model: VitSpec, shape: Shape) -> int:
+def _patches(model: BackboneSpec, shape: Shape) -> tuple[int, int]:
     if model.input == "pixels":
         side = round(math.sqrt(shape.pixels / max(1, shape.channels)))
         grid = (side, side)
     else:
         grid = shape.grid if model.grid is None else (model.grid, model.grid)
-    return math.prod(model.patch_grid(grid)) + 1
+    return model.patch_grid(grid)
 
 
 def _tokenizer(payload: TokenizerStage, shape: Shape) -> Work:
@@ -167,6 +163,8 @@ def _tokenizer(payload: TokenizerStage, shape: Shape) -> Work:
     if isinstance(spec, PatchKMeans):
         patches = min(spec.sample, shape.train * math.prod(shape.grid))
         return Work(2.0 * patches * shape.codes * shape.width * spec.iterations, 0, stored)
+    if isinstance(spec, FrozenTokenizer):
+        return Work(0.0, 0, stored)
     weights = 2 * 9 * spec.width**2 * (2 * spec.blocks + 1) * (1 + int(math.log2(spec.stride)))
     pixels = shape.pixels / max(1, shape.channels)
     return _training(spec.train, shape.train, 2.0 * weights * pixels / 4, stored + 4 * weights)
@@ -192,13 +190,22 @@ def _downstream(payload: DownstreamStage, shape: Shape) -> Work:
 
 def _training(train: TrainSpec, images: int, forward: float, stored: float) -> Work:
     updates = train.total_steps(images)
-    return Work(_TRAINING * updates * min(train.batch_size, max(images, 1)) * forward, updates, round(stored))
+    return Work(TRAINING * updates * min(train.batch_size, max(images, 1)) * forward, updates, round(stored))
+
+
+def _network(payload: TokensStage) -> float:
+    """Return the operations of a published tokenizer's network for one image; 0 for the others, which are small."""
+    if not isinstance(payload.tokenizer, FrozenTokenizer) or isinstance(payload.data, SeitReleaseData):
+        return 0.0
+    return payload.tokenizer.operations(payload.data.image_shape())
 
 
 def _codes(tokenizer: TokenizerSpec) -> int:
+    if isinstance(tokenizer, FrozenTokenizer):
+        return tokenizer.num_codes()
     if isinstance(tokenizer, VqVae):
         quantizer = tokenizer.quantizer
-        return math.prod(quantizer.levels) if quantizer.kind == "fsq" else quantizer.codebook_size
+        return quantizer.num_codes()
     return tokenizer.codebook_size
 
 
@@ -206,7 +213,23 @@ def _bits(shape: Shape) -> int:
     return max(1, math.ceil(math.log2(max(2, shape.codes))))
 
 
+def _images(payload: ImagesStage, shape: Shape) -> Work:
+    """Return what storing images amounts to; solving for a parameter encodes all of them again and again."""
+    solved = payload.storage.budget is not None
+    passes = _SEARCHES if solved else 1
+    return Work(_ENCODING * passes * shape.kept * shape.pixels, 0, round(_STORED * shape.kept * shape.pixels))
+
+
 def _kept(storage: StorageSpec, shape: Shape) -> int:
+    reduce = storage.reduce
+    if isinstance(reduce, FractionReduce):
+        share = reduce.share
+        if share is None and storage.budget is not None:
+            whole = _STORED * shape.pixels * (shape.train if storage.budget.per == "total" else 1)
+            share = min(1.0, storage.budget.bytes / whole) if whole else 1.0
+        return round((1.0 if share is None else share) * shape.train)
+    if reduce is not None and storage.fraction is None:
+        return shape.train
     if storage.fraction is not None:
         return round(storage.fraction * shape.train)
     if storage.budget is None:
@@ -223,7 +246,7 @@ def estimate_stage(node: StageNode, shape: Shape, durations: Durations | None) -
     if measured is not None:
         return Estimate(round(START_SECONDS + work.operations / measured, 1), work.bytes)
     gpu = node.resources.gpus > 0
-    speed = GPU_SPEED * node.resources.gpus if gpu else CPU_SPEED * node.resources.cpus
+    speed = GPU_SPEED * node.resources.gpus if gpu else CPU_SPEED * node.resources.cores()
     seconds = START_SECONDS + max(work.operations / speed, work.updates * UPDATE_SECONDS)
     return Estimate(round(seconds, 1), work.bytes)
 

@@ -12,24 +12,28 @@ from functools import partial
 
 from tokexp.data.listing import ABSENT
 from tokexp.data.listing import fingerprint as data_fingerprint
+from tokexp.plan.checkpoints import checkpoint_digest
 from tokexp.plan.keys import digest, stage_key
-from tokexp.plan.teachers import other_experiment, take_from, weights_source
+from tokexp.plan.teachers import content_of, other_experiment, take_from, weights_source
 from tokexp.spec.augment import AdaptSpec, TokenAdapt, walk_steps
 from tokexp.spec.base import Spec
 from tokexp.spec.data import SeitReleaseData
 from tokexp.spec.evaluation import Clean, Corruption, EvaluationSpec
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.morphing_terms import target_of
+from tokexp.spec.patch_predictions import SpatialInconsistency
 from tokexp.spec.resources import Resources
 from tokexp.spec.stages import (
     AdaptStage,
     DownstreamStage,
     EvaluateStage,
+    ImagesStage,
     PretrainStage,
     StageKind,
     TokenizerStage,
     TokensStage,
 )
+from tokexp.spec.storage import StorageSpec
 from tokexp.spec.target_source import TargetSource
 from tokexp.spec.tasks import TaskSpec
 from tokexp.spec.teachers import TeacherTarget, TimmTarget
@@ -78,19 +82,20 @@ def build_plan(experiment: Experiment, *, strict: bool = True) -> Plan:
     With `strict` off, data that is not on this machine gets the fingerprint "absent" instead of a DataError, so that a
     plan can be looked at anywhere; such keys are not those of a run.
     """
-    nodes, seeds = stages_of(experiment, data_fingerprint(experiment.data, strict=strict))
+    nodes, seeds = stages_of(experiment, data_fingerprint(experiment.data, strict=strict), strict=strict)
     relevant = {name: value for name, value in experiment.relevant().items() if name not in _NOT_IDENTITY}
     return Plan(experiment.name, digest([relevant, experiment.name]), tuple(nodes.values()), seeds)
 
 
 def stages_of(
-    experiment: Experiment, fingerprint: str, above: tuple[str, ...] = ()
+    experiment: Experiment, fingerprint: str, above: tuple[str, ...] = (), *, strict: bool = True
 ) -> tuple[dict[str, StageNode], dict[int, dict[str, str]]]:
     """Return the stages of an experiment by key, inputs first, and for each seed the key of every named stage.
 
-    `fingerprint` is that of its data. `above` are the files of experiments for whose sake this one is planned.
+    `fingerprint` is that of its data. `above` are the files of experiments for whose sake this one is planned. With
+    `strict` off, a checkpoint that is not on this machine is "absent" instead of a DataError.
     """
-    builder = _Builder(experiment, fingerprint, above)
+    builder = _Builder(experiment, fingerprint, above, strict)
     seeds = {seed: builder.run_of(seed) for seed in experiment.seeds}
     return builder.nodes, seeds
 
@@ -103,13 +108,16 @@ class _Builder:
     experiment: Experiment
     fingerprint: str
     above: tuple[str, ...] = ()
+    strict: bool = True
     nodes: dict[str, StageNode] = field(default_factory=dict)
 
     def run_of(self, seed: int) -> dict[str, str]:
         """Add what one seed needs and return its keys by name."""
         named = self._token_stages()
+        if self.experiment.until is not None:
+            return named
         reads_tokens = self.experiment.model.input == "tokens"
-        shared = {"tokens": named["tokens"]} if reads_tokens else {}
+        shared = {"tokens": named["tokens"]} if reads_tokens else self._stored_images(named)
         if self.experiment.objective is not None:
             named["pretrain"] = self._pretrain(seed, shared | self._target_inputs(named), named)
         for name, task in self.experiment.tasks.items():
@@ -131,19 +139,34 @@ class _Builder:
 
     def _token_stages(self) -> dict[str, str]:
         spec, named, targets = self.experiment, dict[str, str](), self._targets()
-        if spec.model.input == "pixels" and targets is None:
+        if spec.model.input == "pixels" and targets is None and spec.until is None:
             return named
         if spec.tokenizer is not None:
-            fit = TokenizerStage(kind="tokenizer", data=spec.data, tokenizer=spec.tokenizer)
+            weights = checkpoint_digest(spec.tokenizer, strict=self.strict)
+            fit = TokenizerStage(kind="tokenizer", data=spec.data, tokenizer=spec.tokenizer, weights=weights)
             named["tokenizer"] = self._add("tokenizer", "tokenizer", fit, {}, spec.tokenizer.kind, reads_data=True)
-        if targets == "encoded":
+        if targets == "encoded" and spec.until is None:
             return named
         tokens = TokensStage(kind="tokens", data=spec.data, tokenizer=spec.tokenizer, storage=spec.storage)
         label = f"{spec.data.kind}, {spec.storage.codec.kind}"
         named["tokens"] = self._add("tokens", "tokens", tokens, dict(named), label, reads_data=True)
-        if self._adapt_of("pretrain") or self._adapt_of("task"):
+        if spec.until is None and (self._adapt_of("pretrain") or self._adapt_of("task")):
             named["adapt"] = self._adapt(named)
         return named
+
+    def _stored_images(self, named: dict[str, str]) -> dict[str, str]:
+        """Add what a policy stores of the images that the model reads; return it as an input, if there is one."""
+        spec = self.experiment
+        if spec.storage.reduce is None:
+            return {}
+        # The codec is for tokens: two policies that differ in it alone are one stage.
+        storage = spec.storage.model_copy(update={"codec": StorageSpec().codec})
+        file, strict = getattr(spec.storage.reduce, "file", None), self.fingerprint != ABSENT
+        source = None if file is None else content_of(file, "storage.reduce.file", strict=strict)
+        payload = ImagesStage(kind="images", data=spec.data, storage=storage, source=source)
+        label = f"{spec.data.kind}, {spec.storage.reduce.kind}"
+        named["images"] = self._add("images", "images", payload, {}, label, reads_data=True)
+        return {"images": named["images"]}
 
     def _targets(self) -> str | None:
         """Return where the tokens to predict come from that are not those the model reads: `stored` or `encoded`."""
@@ -171,7 +194,7 @@ class _Builder:
             fingerprint = data_fingerprint(other.data, strict=strict)
         tokenizer = named.get("tokenizer", "") if self.experiment.model.input == "tokens" else None
         add = partial(self._add_teacher, foreign=origin.experiment is not None)
-        key, source = take_from(origin, stages_of(other, fingerprint, above), add, tokenizer)
+        key, source = take_from(origin, stages_of(other, fingerprint, above, strict=self.strict), add, tokenizer)
         assert source.role is not None
         return {source.role: key}, source
 
@@ -258,18 +281,33 @@ class _Builder:
             {
                 "kind": "evaluate", "data": spec.data, "tokenizer": None if pixels else spec.tokenizer,
                 "model": spec.model, "embed": self._embed(task), "task": task, "evaluation": evaluation,
+                "files": self._files_of(test, evaluation),
             }
         )  # fmt: skip
         inputs = {"downstream": named[name]}
         if not pixels:
             inputs["tokens"] = named["tokens"]
+        elif "images" in named and not isinstance(evaluation, (Clean, Corruption)):
+            inputs["images"] = named["images"]  # a measure may train on the training images
         if changes_pixels and not pixels and "tokenizer" in named:
             inputs["tokenizer"] = named["tokenizer"]
         return self._add("evaluate", f"{name}/{test}", payload, inputs, _describe(evaluation), reads_data=True)
 
+    def _files_of(self, name: str, evaluation: EvaluationSpec) -> dict[str, str]:
+        """Return digests of what a test reads from files."""
+        if not isinstance(evaluation, SpatialInconsistency):
+            return {}
+        weights = None if evaluation.encoder is None else evaluation.encoder.weights
+        named = {"encoder.weights": weights, "text": evaluation.text}
+        strict = self.fingerprint != ABSENT
+        return {
+            field: content_of(file, f"evaluate.{name}.{field}", strict=strict)
+            for field, file in named.items()
+            if file is not None
+        }
+
     def _model_label(self) -> str:
-        model = self.experiment.model
-        return f"vit-{model.size}" if model.size != "free" else f"vit-{model.width}x{model.depth}"
+        return self.experiment.model.label()
 
 
 def _describe(evaluation: EvaluationSpec) -> str:

@@ -130,7 +130,8 @@ def plan_points(name: str, points: Sequence[Point], strict: bool = True) -> Swee
     fingerprints: list[tuple[DataSpec, str]] = []
     with uncollected():
         for point in points:
-            own, seeds = stages_of(point.experiment, _fingerprint(point.experiment.data, fingerprints, strict))
+            found = _fingerprint(point.experiment.data, fingerprints, strict)
+            own, seeds = stages_of(point.experiment, found, strict=strict)
             for key, node in own.items():
                 nodes.setdefault(key, node)
             trials += [Trial(f"{point.id[:10]}-s{seed}", point, seed, keys) for seed, keys in seeds.items()]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tokexp.data.listing import ABSENT
 from tokexp.durable import file_digest
 from tokexp.errors import InputError
+from tokexp.spec.backbones import BackboneSpec
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.reading import read_experiment
 from tokexp.spec.stages import DownstreamStage, PretrainStage
@@ -95,6 +96,10 @@ def take_from(
     node = nodes[key]
     _check_tokens(node, nodes, where, tokenizer)
     payload = node.payload
+    model: BackboneSpec = payload.model  # type: ignore[attr-defined]
+    if not model.KEEPS_PATCHES:
+        does = f"trains a {model.kind} in {origin.stage}, which keeps no single patches"
+        raise InputError(f"from: {where} {does}; teach by a vit")
     if isinstance(payload, DownstreamStage):
         return key, TargetSource(role="downstream", model=payload.model, embed=payload.embed)
     assert isinstance(payload, PretrainStage)

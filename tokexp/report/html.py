@@ -12,7 +12,7 @@ from tokexp.errors import InputError
 from tokexp.ledger.runs import RunRecord
 from tokexp.ledger.workspace import Workspace
 from tokexp.report.page import folded, header, lab_card, page, provenance, section, table, verbatim
-from tokexp.report.pictures import draw_pictures
+from tokexp.report.pictures import draw_codebook, draw_patches, draw_pictures, patch_tests
 from tokexp.report.quantities import size, span
 from tokexp.report.results import (
     PARTS,
@@ -36,6 +36,8 @@ def report_html(workspace: Workspace, record: RunRecord, *, pictures: bool = Tru
         section("Storage", _storage(found["storage"])),
         section("Training", draw(curves) if curves else ""),
         section("Augmentation", _pictures(workspace, record) if pictures else ""),
+        section("Codes", _codes(workspace, record) if pictures else ""),
+        section("Patches", _patches(workspace, record) if pictures else ""),
         section("Stages", _stages(found)),
         section("Experiment", _spec(record)),
         section("Provenance", _provenance(record)),
@@ -87,7 +89,8 @@ def _storage(storage: Mapping[str, Any]) -> str:
     raw = storage["raw_bytes_per_image"]
     if raw:
         rows.append(["as raw pixels", size(raw * storage["images"]), f"{raw:.2f}"])
-    head = [f"{storage['images']:,.0f} images, codec {storage['codec']}", "bytes", "bytes per image"]
+    how = f"{'codec' if 'indices' in storage else 'policy'} {storage['codec']}"
+    head = [f"{storage['images']:,.0f} images, {how}", "bytes", "bytes per image"]
     return _bars(storage) + table(head, rows)
 
 
@@ -106,7 +109,8 @@ def _bars(storage: Mapping[str, Any]) -> str:
         for place, (name, text) in enumerate(PARTS.items())
         if storage.get(name)
     )
-    bars = f'<div class="row"><span>tokens</span><div class="bar">{"".join(parts)}</div></div>'
+    what = "tokens" if "indices" in storage else "stored"
+    bars = f'<div class="row"><span>{what}</span><div class="bar">{"".join(parts)}</div></div>'
     if raw:
         pixels = f'<i class="pixels" style="width:{100 * raw / widest:.3f}%"></i>'
         bars = f'<div class="row"><span>pixels</span><div class="bar">{pixels}</div></div>{bars}'
@@ -121,7 +125,31 @@ def _pictures(workspace: Workspace, record: RunRecord) -> str:
         picture = base64.b64encode(draw_pictures(workspace, record)).decode()
     except InputError:
         return ""
-    said = "Test images, their tokens decoded, and each augmentation of the tokens decoded."
+    return _figure(picture, "Test images, their tokens decoded, and each augmentation of the tokens decoded.")
+
+
+def _codes(workspace: Workspace, record: RunRecord) -> str:
+    try:
+        return "".join(_figure(picture, said) for picture, said in draw_codebook(workspace, record))
+    except InputError:
+        return ""
+
+
+def _patches(workspace: Workspace, record: RunRecord) -> str:
+    figures = []
+    for node in patch_tests(workspace, record):
+        try:
+            picture = base64.b64encode(draw_patches(workspace, record, node)).decode()
+        except InputError:
+            continue
+        said = f"{node.name}: images, and the classes that their patches are given as they are and morphed into fewer "
+        said += "groups. Green: the image's own class. Red: another one, the darker the more were preferred to it."
+        figures.append(_figure(picture, said))
+    return "".join(figures)
+
+
+def _figure(picture: str, said: str) -> str:
+    """Return a PNG (base64) with its caption."""
     return (
         f'<figure><img alt="{escape(said)}" src="data:image/png;base64,{picture}">'
         f"<figcaption>{escape(said)}</figcaption></figure>"

@@ -17,12 +17,18 @@ from tokexp.report.quantities import size, span
 from tokexp.tracking.measures import per_seed
 
 PARTS = {
-    "indices": "indices (the tokens)", "index": "index of blocks and images", "labels": "labels",
-    "codebook": "codebook", "header": "header",
+    "indices": "indices (the tokens)", "pixels": "encoded images", "index": "index of blocks and images",
+    "labels": "labels", "soft_labels": "soft labels", "codebook": "codebook",
+    "tables": "the codec's tables", "header": "header",
 }  # fmt: skip
-"""What the bytes of a token store are counted under, and what people read."""
+"""What the bytes of a store are counted under, and what people read."""
 
-SHARES = frozenset({"top1", "top5", "accuracy", "recovery", "mean_class_top1", "select_top1"})
+SHARES = frozenset(
+    {
+        "top1", "top5", "accuracy", "recovery", "mean_class_top1", "select_top1", "ensemble_top1", "patch_top1",
+        "agreement",
+    }
+)  # fmt: skip
 """Metrics in [0, 1] that are shown in percent."""
 
 HEADLINES = ("top1", "psnr", "recovery")
@@ -54,7 +60,8 @@ def result(workspace: Workspace, record: RunRecord) -> Result:
 
 
 def _storage(workspace: Workspace, record: RunRecord) -> dict[str, Any]:
-    node = next((node for node in record.nodes if node.kind == "tokens"), None)
+    # Of a model of pixels the stored images count; its tokens, if there are any, are what it learns to predict.
+    node = next((node for kind in ("images", "tokens") for node in record.nodes if node.kind == kind), None)
     facts = {} if node is None else _facts(workspace, node)
     accounting: dict[str, float] = facts.get("accounting") or {}
     if not accounting:
@@ -65,6 +72,7 @@ def _storage(workspace: Workspace, record: RunRecord) -> dict[str, Any]:
         **accounting,
         "codec": facts.get("codec"),
         "source_images": facts.get("source_images"),
+        **{name: facts[name] for name in ("skipped_images",) if facts.get(name)},
         "raw_bytes_per_image": raw,
         "share_of_raw": per_image / raw if raw else None,
     }
@@ -109,7 +117,7 @@ def _length(attempt: AttemptRecord) -> float:
 
 def value_text(name: str, value: float) -> str:
     """Return one value as people read it: shares in percent, others with four digits or whole."""
-    last = name.rsplit("/", maxsplit=1)[-1]
+    last = name.rsplit("/", maxsplit=1)[-1].partition("_at_")[0]
     if last in SHARES:
         return f"{100 * value:.2f} %"
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
@@ -185,8 +193,11 @@ def _storage_table(storage: Mapping[str, Any]) -> Table:
         table.add_column(title, justify="right")
     for what, count, per_image in storage_rows(storage):
         table.add_row(Text(what), size(count), f"{per_image:.2f}")
+    if skipped := storage.get("skipped_images"):
+        table.add_row("left out: images that cannot be read", f"{skipped:,.0f}", "")
     if storage["raw_bytes_per_image"]:
         raw = storage["raw_bytes_per_image"]
         table.add_row("as raw pixels", size(raw * storage["images"]), f"{raw:.2f}")
-        table.add_row("tokens over pixels", "", f"{100 * storage['share_of_raw']:.1f} %")
+        what = "tokens over pixels" if "indices" in storage else "stored over raw pixels"
+        table.add_row(what, "", f"{100 * storage['share_of_raw']:.1f} %")
     return table

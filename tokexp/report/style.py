@@ -32,7 +32,8 @@ td:last-child, th:last-child { padding-right: 0; }
 .legend b { display: inline-block; width: .8rem; height: .8rem; margin-right: .4rem; border-radius: 2px; }
 .pixels { background: #8a94a0; }
 .part0 { background: #3b7dd8; } .part1 { background: #e0a030; } .part2 { background: #3f9d63; }
-.part3 { background: #c2543d; } .part4 { background: #8a63c9; }
+.part3 { background: #c2543d; } .part4 { background: #8a63c9; } .part5 { background: #2aa7b8; }
+.part6 { background: #d46aa8; }
 .broad td:not(.number) { min-width: 5rem; } .broad td:first-child { min-width: 9rem; }
 .broad th, .broad td { padding-right: 1rem; }
 svg { max-width: 100%; height: auto; }

@@ -11,6 +11,8 @@ from tokexp.ledger.sweeps import Sweep
 from tokexp.ledger.workspace import Workspace
 from tokexp.report import sheets
 from tokexp.report.case_figures import curve_figure, seed_figure
+from tokexp.report.frontier import frontier_sheet, sweep_frontier
+from tokexp.report.frontier_figure import CAPTION, frontier_svg
 from tokexp.report.page import folded, header, lab_card, page, provenance, section, verbatim
 from tokexp.report.pareto import pareto_figure
 from tokexp.report.quantities import span
@@ -44,6 +46,7 @@ def sweep_html(workspace: Workspace, sweep: Sweep) -> str:
     sections = [
         section("Cases", _cases(result)),
         section("Results and cost", _figure(pareto_figure(result), _PARETO)),
+        section("Storage policies", _policies(workspace, sweep, result)),
         section("Seeds", _figure(seed_figure(result), _SEEDS)),
         _search(workspace, sweep) if result.searched else "",
         section("Training", _figure(curve_figure(workspace, sweep, result), _CURVES)),
@@ -59,6 +62,15 @@ def sweep_html(workspace: Workspace, sweep: Sweep) -> str:
 _PARETO = "Each dot is a case, with its 95 % interval over seeds. The line is the front: nothing is better and cheaper."
 _SEEDS = "Dots: seeds. Bars: mean and 95 % interval. Dashed: the baseline's mean."
 _CURVES = "Lines: mean over seeds. Bands: from the least to the largest seed. The best cases and the baseline."
+
+
+def _policies(workspace: Workspace, sweep: Sweep, result: SweepResult) -> str:
+    """Return the frontier where cases store in different ways, or the published table has stored bytes."""
+    frontier = sweep_frontier(workspace, sweep, result)
+    if len(frontier.families) < 2:
+        return ""
+    drawn = _figure(frontier_svg(frontier), CAPTION)
+    return drawn and drawn + folded("As a table", sheets.html(frontier_sheet(frontier)))
 
 
 def _figure(drawn: str, caption: str) -> str:

@@ -14,7 +14,7 @@ _SAYS_LITTLE = frozenset({"kind", "p", "enabled", "name"})
 
 def is_share(metric: str) -> bool:
     """Say whether a metric is a share of one, which is shown in percent."""
-    return metric.rsplit("/", maxsplit=1)[-1] in SHARES
+    return metric.rsplit("/", maxsplit=1)[-1].partition("_at_")[0] in SHARES
 
 
 def estimate_text(metric: str, found: Estimate | None) -> str:

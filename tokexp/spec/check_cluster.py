@@ -13,7 +13,7 @@ OWN_OPTIONS: Final[Mapping[str, str]] = {
     "error": "logs are kept with the attempts", "open_mode": "logs are appended to", "requeue": "use requeue",
     "no_requeue": "use requeue", "kill_on_invalid_dep": "use kill_invalid_dependency", "wait": "leave it out",
     "parsable": "leave it out", "test_only": "use --dry-run", "wrap": "leave it out", "ntasks": "use resources.gpus",
-    "ntasks_per_node": "use resources.gpus",
+    "ntasks_per_node": "use resources.gpus or processes",
 }  # fmt: skip
 """Options of sbatch that tokexp sets itself, and what to use instead."""
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from math import prod
 
 from tokexp.spec.bootstrap import Byol
+from tokexp.spec.check_backbones import patch_work
 from tokexp.spec.check_objectives import FEWEST_PATCHES, MOVING_STEPS
 from tokexp.spec.check_training import PIXEL_STEPS, TOKEN_STEPS, placed_steps
 from tokexp.spec.distill import Dtm
@@ -15,6 +16,7 @@ from tokexp.spec.masked_autoencoding import Mae
 from tokexp.spec.morphing import Bipartite, Downsample, KMeans, MorphingSpec
 from tokexp.spec.morphing_terms import DtmTerm, morphing_of
 from tokexp.spec.objectives import Supervised
+from tokexp.spec.self_distillation import Data2vec
 from tokexp.spec.teachers import TeacherTarget, TimmTarget
 from tokexp.spec.wording import did_you_mean
 from tokexp.spec.yaml_tree import Path
@@ -33,7 +35,9 @@ _GRID_OF: tuple[Path, ...] = (_KIND, _STEM, _GRID, _DATA, _TOKENIZER, _INPUT)
 def check_learning(spec: Experiment) -> Iterator[Finding]:
     """Yield masks, views, groupings and targets that do not go with the model or with the experiment."""
     objective, morphing = spec.objective, morphing_of(spec.objective)
-    if isinstance(objective, (Dtm, Mae)):
+    if patch_work(spec):
+        return
+    if isinstance(objective, (Dtm, Mae, Data2vec)):
         yield from _check_masks(spec, objective)
     if isinstance(objective, Byol):
         yield from _check_views(spec, objective)
@@ -60,7 +64,7 @@ def _patches(spec: Experiment) -> tuple[int, int]:
     return spec.model.patch_grid((side, side)) if side else (0, 0)
 
 
-def _check_masks(spec: Experiment, objective: Dtm | Mae) -> Iterator[Finding]:
+def _check_masks(spec: Experiment, objective: Dtm | Mae | Data2vec) -> Iterator[Finding]:
     kind, patches = objective.kind, prod(_patches(spec))
     if overlapping(spec.model):
         message = f"{kind} needs patches that do not overlap, or hidden ones are seen by their neighbours; "
@@ -68,12 +72,18 @@ def _check_masks(spec: Experiment, objective: Dtm | Mae) -> Iterator[Finding]:
     elif 0 < patches < FEWEST_PATCHES:
         message = f"{kind} on {patches} patch(es); at least {FEWEST_PATCHES} are needed to mask some"
         yield Finding(_KIND, message, _GRID_OF)
-    elif patches and isinstance(objective, Dtm) and objective.blocks.smallest > objective.predicted(patches):
+    elif (
+        patches and isinstance(objective, (Dtm, Data2vec)) and objective.blocks.smallest > objective.predicted(patches)
+    ):
         path: Path = ("objective", "blocks", "smallest")
         message = (
             f"{objective.blocks.smallest} given; only {objective.predicted(patches)} of {patches} patches are masked"
         )
         yield Finding(path, message, (*_GRID_OF, path, ("objective", "ratio")))
+    if isinstance(objective, Data2vec) and objective.top_blocks > spec.model.blocks:
+        path = ("objective", "top_blocks")
+        message = f"{objective.top_blocks} given; the model has {spec.model.blocks} blocks"
+        yield Finding(path, message, (path, _KIND, ("model", "depth"), ("model", "size")))
 
 
 def _check_views(spec: Experiment, objective: Byol) -> Iterator[Finding]:

@@ -21,14 +21,18 @@ def completed(sweep: SweepSpec, experiment: Experiment) -> SweepSpec:
     """Return the sweep with the experiment's seeds and `<first task>/top1` where it names none of its own."""
     metrics = sweep.metrics
     if not metrics:
-        name = f"{next(iter(experiment.tasks))}/top1" if experiment.tasks else "pretrain/loss"
-        metrics = (SweepMetric(name=name, direction="maximize" if experiment.tasks else "minimize"),)
+        trained = experiment.tasks if experiment.until is None else {}
+        name = f"{next(iter(trained))}/top1" if trained else "pretrain/loss"
+        name = name if experiment.until is None else "storage/bytes_per_image"
+        metrics = (SweepMetric(name=name, direction="maximize" if trained else "minimize"),)
     return sweep.model_copy(update={"seeds": sweep.seeds or tuple(dict.fromkeys(experiment.seeds)), "metrics": metrics})
 
 
 def stage_names(experiment: Experiment) -> list[str]:
     """Return the names of an experiment's stages: `tokens`, `pretrain`, `finetune`, `finetune/noise`, ..."""
     names: list[str] = []
+    if experiment.until == "tokens":
+        return [*(["tokenizer"] if experiment.tokenizer is not None else []), "tokens"]
     if experiment.model.input == "tokens":
         names += [*(["tokenizer"] if experiment.tokenizer is not None else []), "tokens"]
         policies = experiment.augment.task + (experiment.augment.pretrain if experiment.objective is not None else ())
@@ -60,7 +64,7 @@ def _parts(experiment: Experiment) -> tuple[object, ...]:
     tests = tuple((name, test.kind, test.split) for name, test in experiment.evaluate.items())
     targets = getattr(experiment.objective, "targets", None)
     has = (experiment.tokenizer is None, experiment.objective is None, experiment.model.input, targets)
-    return (tuple(experiment.tasks), tests, id(experiment.augment), has)
+    return (tuple(experiment.tasks), tests, id(experiment.augment), has, experiment.until)
 
 
 def _check_metrics(sweep: SweepSpec, known: list[str]) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from math import prod
 
 from tokexp.spec.check_training import placed_steps
+from tokexp.spec.context_autoencoding import Cae
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.findings import Finding
 from tokexp.spec.grids import model_side, overlapping, stored_grid
@@ -26,7 +27,7 @@ _BECAUSE: tuple[Path, ...] = (_KIND, _STEM, _GRID, _DATA, _TOKENIZER, _INPUT)
 def check_objective(spec: Experiment) -> Iterator[Finding]:
     """Yield what keeps an objective that hides patches from working with the model."""
     objective, reads_tokens = spec.objective, spec.model.input == "tokens"
-    if not isinstance(objective, (Mtm, PredictsTokens)):
+    if not isinstance(objective, (Mtm, PredictsTokens)) or not spec.model.KEEPS_PATCHES:
         return
     kind = objective.kind
     if isinstance(objective, Mtm) and not reads_tokens:
@@ -57,6 +58,7 @@ def check_objective(spec: Experiment) -> Iterator[Finding]:
         yield from _check_mtm(objective, prod(grid))
     else:
         yield from _check_counts(objective, prod(grid))
+        yield from _check_neck(spec)
 
 
 def _check_mtm(objective: Mtm, patches: int) -> Iterator[Finding]:
@@ -71,10 +73,20 @@ def _check_counts(objective: PredictsTokens, patches: int) -> Iterator[Finding]:
         path: Path = ("objective", "cut")
         message = f"{getattr(objective, 'cut', None)} given; of {patches} patches that leaves none to predict"
         yield Finding(path, message, (*_BECAUSE, path, ("objective", "cut_counts_cls")))
-    elif isinstance(objective, Beit) and objective.blocks.smallest > predicted:
+    elif isinstance(objective, (Beit, Cae)) and objective.blocks.smallest > predicted:
         path = ("objective", "blocks", "smallest")
         message = f"{objective.blocks.smallest} given; only {predicted} of {patches} patches are masked"
         yield Finding(path, message, (*_BECAUSE, path, ("objective", "ratio")))
+
+
+def _check_neck(spec: Experiment) -> Iterator[Finding]:
+    if not isinstance(spec.objective, Cae):
+        return
+    try:
+        spec.objective.neck.shape(spec.model.stem_width)
+    except ValueError as error:
+        path = ("objective", "neck", "heads")
+        yield Finding(path, f"{error}; change one of them", (path, _KIND, ("model", "width")))
 
 
 def check_targets(spec: Experiment) -> Iterator[Finding]:

@@ -166,7 +166,7 @@ def check_processes(spec: Experiment, block: str) -> Iterator[Finding]:
     """Yield phases whose result would depend on the number of processes."""
     for path, train, stage in training_phases(spec, block):
         resources = spec.resources_for(stage)
-        processes = resources.nodes * max(resources.gpus, 1)
+        processes = resources.nodes * resources.members()
         if processes > 1 and train.accumulate % processes:
             where = (*path, "accumulate")
             message = f"{train.accumulate} given; a multiple of {processes} (the processes of this stage) is needed, "
@@ -180,3 +180,7 @@ def check_resources(spec: Experiment) -> Iterator[Finding]:
         if resources.device == "cpu" and resources.gpus:
             where = ("resources", str(name), "gpus")
             yield Finding(where, f"{resources.gpus} given, but device is cpu; keep one of them", (where,))
+        if resources.gpus and resources.processes > 1:
+            where = ("resources", str(name), "processes")
+            message = f"{resources.processes} given; each of {resources.gpus} GPUs has its own process, leave it out"
+            yield Finding(where, message, (where, ("resources", str(name), "gpus")))

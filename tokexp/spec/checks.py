@@ -5,10 +5,12 @@ What is checked here would otherwise fail in the middle of a job, or run and mea
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from math import prod
 
+from tokexp.spec.check_backbones import check_backbone
 from tokexp.spec.check_dtm import check_learning
+from tokexp.spec.check_evaluation import check_evaluation
 from tokexp.spec.check_objectives import check_objective, check_targets
+from tokexp.spec.check_reducing import check_reducing
 from tokexp.spec.check_terms import check_terms
 from tokexp.spec.check_training import (
     PHASE_BLOCKS,
@@ -24,8 +26,9 @@ from tokexp.spec.evaluation import Corruption
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.findings import Finding
 from tokexp.spec.grids import image_side, pixels_per_token, stem_fault, stored_grid
+from tokexp.spec.published_tokenizers import FrozenTokenizer
 from tokexp.spec.storage import SeitCodec
-from tokexp.spec.tokenizers import FsqQuantizer, PatchKMeans, VqVae
+from tokexp.spec.tokenizers import PatchKMeans, VqVae
 
 MOST_CODES_SEIT = 510
 """Largest codebook that SeiT's bytes hold: a second byte of 255 cannot be followed by a third."""
@@ -33,7 +36,10 @@ MOST_CODES_SEIT = 510
 MOST_CODES = 65536
 """Largest codebook that a token store holds (16 bits for an index)."""
 
-RESERVED_NAMES = ("tokenizer", "tokens", "adapt", "pretrain")
+SMALLEST_SEEN = 16
+"""Side of the smallest pictures that a perceptual loss can compare."""
+
+RESERVED_NAMES = ("tokenizer", "tokens", "images", "adapt", "pretrain")
 """Names of stages, which a task therefore cannot have."""
 
 _DATA, _TOKENIZER, _MODEL, _STEM = ("data",), ("tokenizer",), ("model",), ("model", "stem")
@@ -50,9 +56,10 @@ def _check_input(spec: Experiment) -> Iterator[Finding]:
     because = (_TOKENIZER, _INPUT, ("data", "kind"))
     if released and spec.tokenizer is not None:
         yield Finding(_TOKENIZER, "data of the kind seit_release are tokens already; leave the tokenizer out", because)
-    if spec.model.input == "tokens":
+    if spec.model.input == "tokens" or spec.until is not None:
         if not released and spec.tokenizer is None:
             message = "missing; a model that reads tokens needs one (or write model.input: pixels)"
+            message = message if spec.until is None else "missing; it makes the tokens that are to be stored"
             yield Finding(_TOKENIZER, message, because)
         return
     if isinstance(spec.data, SeitReleaseData):
@@ -61,9 +68,10 @@ def _check_input(spec: Experiment) -> Iterator[Finding]:
         path = ("model", "pixel_norm")
         yield Finding(path, "ImageNet's statistics are for 3 channels; these images have 1", (path, ("data",)))
     for name in ("budget", "fraction"):
-        if getattr(spec.storage, name) is not None:
+        if getattr(spec.storage, name) is not None and spec.storage.reduce is None:
             path = ("storage", name)
-            yield Finding(path, "only stored tokens can be cut; this model reads pixels", (path, _INPUT))
+            message = "only stored tokens can be cut; this model reads pixels (write storage.reduce to store some)"
+            yield Finding(path, message, (path, _INPUT))
     if spec.model.grid is not None:
         yield Finding(_GRID, "the side of a token grid; this model reads pixels", (_GRID, _INPUT))
 
@@ -73,6 +81,9 @@ def _check_data(spec: Experiment) -> Iterator[Finding]:
     if isinstance(data, TorchvisionData) and data.name not in SIZES and data.image_size is None:
         path = ("data", "image_size")
         yield Finding(path, f"missing; the images of {data.name} differ in size", (path, ("data", "name")))
+    if getattr(data, "test_fraction", 1) == 0 and getattr(data, "test", None) is None and spec.until is None:
+        path = ("data", "test_fraction")
+        yield Finding(path, "0 given; tests need images that are held out (or write until: tokens)", (path, ("until",)))
 
 
 def _check_tokenizer(spec: Experiment) -> Iterator[Finding]:
@@ -80,6 +91,12 @@ def _check_tokenizer(spec: Experiment) -> Iterator[Finding]:
     if side % step:
         where = ("tokenizer", name)
         yield Finding(where, f"{step} given; it must divide the images' side, {side}", (where, _DATA))
+    if isinstance(spec.tokenizer, FrozenTokenizer) and side and not isinstance(spec.data, SeitReleaseData):
+        fault = spec.tokenizer.fault(spec.data.image_shape())
+        if fault:
+            yield Finding(_TOKENIZER, fault, (_TOKENIZER, _DATA))
+    if isinstance(spec.tokenizer, VqVae):
+        yield from _check_losses(spec.tokenizer, side)
     codes, path = codes_of(spec)
     if codes > MOST_CODES:
         yield Finding(path, f"{codes} codes; a token store holds at most {MOST_CODES}", (path,))
@@ -88,21 +105,35 @@ def _check_tokenizer(spec: Experiment) -> Iterator[Finding]:
         yield Finding(path, message, (path, ("storage", "codec", "kind"), _INPUT))
 
 
+def _check_losses(tokenizer: VqVae, side: int) -> Iterator[Finding]:
+    least = 0 if tokenizer.adversarial is None else 3 * 2**tokenizer.adversarial.layers
+    if 0 < side < least:
+        path = ("tokenizer", "adversarial", "layers")
+        message = f"so many halvings need images of {least} pixels or more on a side; these have {side}"
+        yield Finding(path, message, (path, _DATA))
+    if tokenizer.perceptual is not None and 0 < side < SMALLEST_SEEN:
+        where = ("tokenizer", "perceptual")
+        message = f"its network needs images of {SMALLEST_SEEN} pixels or more on a side; these have {side}"
+        yield Finding(where, message, (where, _DATA))
+
+
 def codes_of(spec: Experiment) -> tuple[int, tuple[str, ...]]:
     """Return the number of codes and the path of the field that decides it."""
     tokenizer = spec.tokenizer
     if isinstance(tokenizer, PatchKMeans):
         return tokenizer.codebook_size, ("tokenizer", "codebook_size")
+    if isinstance(tokenizer, FrozenTokenizer):
+        return tokenizer.num_codes(), ("tokenizer", "kind")
     quantizer = tokenizer.quantizer if isinstance(tokenizer, VqVae) else None
-    if isinstance(quantizer, FsqQuantizer):
-        return prod(quantizer.levels), ("tokenizer", "quantizer", "levels")
     if quantizer is not None:
-        return quantizer.codebook_size, ("tokenizer", "quantizer", "codebook_size")
+        return quantizer.num_codes(), ("tokenizer", "quantizer", quantizer.SIZE_FIELD)
     return 0, _TOKENIZER
 
 
 def _check_model(spec: Experiment) -> Iterator[Finding]:
     model = spec.model
+    if spec.until is not None:
+        return
     stored = stored_grid(spec) if model.input == "tokens" else 0
     base = (_DATA, _TOKENIZER, _INPUT)
     if model.grid is not None and stored and model.grid > stored:
@@ -139,14 +170,17 @@ def _check_parts(spec: Experiment) -> Iterator[Finding]:
 
 
 CHECKS: tuple[tuple[tuple[str, ...], Callable[[Experiment], Iterator[Finding]]], ...] = (
-    (("data", "tokenizer", "storage", "model"), _check_input),
-    (("data",), _check_data),
+    (("data", "tokenizer", "storage", "model", "until"), _check_input),
+    (("data", "until"), _check_data),
     (("data", "tokenizer", "storage"), _check_tokenizer),
-    (("data", "tokenizer", "model"), _check_model),
+    (("data", "tokenizer", "model", "until"), _check_model),
+    (("storage", "model", "objective"), check_reducing),
+    (("data", "tokenizer", "model", "objective", "tasks", "evaluate"), check_backbone),
     (("data", "tokenizer", "model", "objective"), check_objective),
     (("model", "augment", "objective"), check_targets),
     (("data", "tokenizer", "model", "objective", "tasks", "seeds"), check_learning),
     (("data", "objective", "tasks", "evaluate"), _check_parts),
+    (("data", "tokenizer", "model", "evaluate"), check_evaluation),
     (("data", "model", "augment"), check_policies),
     (("data", "model", "objective", "tasks"), check_terms),
     (("resources",), check_resources),

@@ -54,6 +54,7 @@ class ResourcesPart(Spec):
     device: Literal["auto", "cpu", "cuda"] | None = Field(None, description="auto: a GPU if one is asked for.")
     nodes: int | None = Field(None, ge=1, le=1024, description="Machines.")
     gpus: int | None = Field(None, ge=0, le=64, description="GPUs on each machine; each gets its own process.")
+    processes: int | None = Field(None, ge=1, le=256, description="Processes on each machine without GPUs.")
     cpus: int | None = Field(None, ge=1, le=1024, description="CPU cores for each process.")
     memory: ByteCount | None = Field(None, description="Memory on each machine, such as '64 GB'.")
     time: Duration | None = Field(None, description="Longest time for one attempt, such as '4 h'.")

@@ -3,11 +3,11 @@
 Sources: DESIGN section 7; layouts and traps in Deng et al. 2009 (ImageNet) and the torchvision documentation.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from tokexp.spec.base import Spec, neutral
+from tokexp.spec.base import Spec, added, neutral
 from tokexp.spec.extensions import Kinds
 
 SIZES = {
@@ -57,11 +57,22 @@ class ImageFolderData(_Images):
     )
     train: str | None = Field(None, description="Folder of the training split; found by its usual names if not given.")
     test: str | None = Field(None, description="Folder of the test split; found by its usual names if not given.")
-    test_fraction: float = Field(0.2, gt=0, lt=1, description="Share held out when there is no test folder.")
+    test_fraction: Fraction = Field(0.2, description="Share held out when there is no test folder.")
+    labels: Literal["folders", "none"] = added(
+        "folders", description="folders: one folder per class; none: any tree of images, all of one class."
+    )
     fingerprint: Literal["listing", "content"] = Field(
         "listing", description="listing: names and sizes (and a zip's checksums); content: every byte is read."
     )
-    corrupt: Literal["error", "skip"] = Field("error", description="What to do with an image that cannot be read.")
+    corrupt: Literal["error", "skip"] = Field(
+        "error", description="What to do with images that cannot be read; skip leaves them out and lists them."
+    )
+
+    @model_validator(mode="after")
+    def _no_splits_without_labels(self) -> Self:
+        if self.labels == "none" and (self.train or self.test):
+            raise ValueError("with labels: none all images are taken; leave train and test out, or set root")
+        return self
 
     def image_shape(self) -> tuple[int, int, int]:
         """Return (channels, height, width)."""

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from tokexp.spec.base import Spec
 from tokexp.spec.extensions import Kinds
+from tokexp.spec.patch_predictions import SpatialInconsistency as SpatialInconsistency
 from tokexp.spec.token_prop import TokenProp
 from tokexp.spec.train import TrainSpec
 
@@ -62,4 +63,6 @@ class Reconstruction(Spec):
     split: Literal["test", "select"] = Field("test", description="Which images.")
 
 
-EvaluationSpec = Annotated[Clean | Corruption | TokenSimilarity | Reconstruction, Kinds("evaluation")]
+EvaluationSpec = Annotated[
+    Clean | Corruption | TokenSimilarity | Reconstruction | SpatialInconsistency, Kinds("evaluation")
+]

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from tokexp.spec.augment import AugmentSpec
-from tokexp.spec.base import Spec
+from tokexp.spec.base import Spec, added
 from tokexp.spec.data import DataSpec
 from tokexp.spec.evaluation import EvaluationSpec
 from tokexp.spec.models import ModelSpec, VitSpec
@@ -25,7 +25,7 @@ RunSeed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Experiment(Spec):
-    """One pipeline from images to numbers. Only `data` and one of `objective`, `tasks` are required."""
+    """One pipeline from images to numbers. Only `data` and one of `objective`, `tasks`, `until` are required."""
 
     schema_version: Literal[1] = Field(alias="schema", description="Version of the language.")
     name: Name = Field("experiment", description="Name in tables and in MLflow; letters, digits, '_', '.', '-'.")
@@ -38,12 +38,15 @@ class Experiment(Spec):
     tasks: dict[PartName, TaskSpec] = Field({}, description="What the representation is used for, by name.")
     evaluate: dict[PartName, EvaluationSpec] = Field({}, description="What the tasks' models are tested on, by name.")
     seeds: tuple[RunSeed, ...] = Field((0,), min_length=1, description="One run of every random stage for each.")
+    until: Literal["tokens"] | None = added(
+        None, description="tokens: end when the tokens are stored, whatever is written to be done with them."
+    )
     resources: ResourcesSpec = Field({}, description="What stages run on.")
     track: TrackSpec = Field(TrackSpec(), description="Where MLflow records this experiment.")
 
     @model_validator(mode="after")
     def _has_work(self) -> Self:
-        if self.objective is None and not self.tasks:
+        if self.objective is None and not self.tasks and self.until is None:
             raise ValueError("nothing to do: an objective, or at least one task, is needed")
         return self
 

@@ -1,9 +1,10 @@
 """Sides of images, of stored tokens and of patches, as an experiment's blocks together decide them."""
 
+from tokexp.spec.backbones import BackboneSpec
 from tokexp.spec.base import Spec
 from tokexp.spec.data import SeitReleaseData
 from tokexp.spec.experiment import Experiment
-from tokexp.spec.models import VitSpec
+from tokexp.spec.published_tokenizers import FrozenTokenizer
 from tokexp.spec.tokenizers import PatchKMeans, VqVae
 
 
@@ -29,6 +30,8 @@ def stored_grid(spec: Experiment) -> int:
     side, tokenizer = image_side(spec), spec.tokenizer
     if tokenizer is None or not side or side % pixels_per_token(tokenizer)[1]:
         return 0
+    if isinstance(tokenizer, FrozenTokenizer) and tokenizer.fault(spec.data.image_shape()):
+        return 0
     grid: tuple[int, int] = tokenizer.grid(spec.data.image_shape())
     return grid[0]
 
@@ -39,11 +42,11 @@ def model_side(spec: Experiment) -> int:
     return side if side and not stem_fault(spec.model, side) else 0
 
 
-def stem_fault(model: VitSpec, side: int) -> str:
+def stem_fault(model: BackboneSpec, side: int) -> str:
     """Return why the model's stem cannot cut a square of this side into patches; nothing where it can."""
     return model.stem.fault(side)
 
 
-def overlapping(model: VitSpec) -> bool:
+def overlapping(model: BackboneSpec) -> bool:
     """Return whether the stem's patches overlap."""
     return model.stem.overlaps

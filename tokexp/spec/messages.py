@@ -1,7 +1,7 @@
 """pydantic's errors as problems: YAML paths, places, and what is needed instead, in plain English."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -24,7 +24,7 @@ class Found:
 
     def __init__(self, root: Item, top: Slot, error: Mapping[str, Any]) -> None:
         """Take the tree that was validated, the slot of all of it, and one entry of `ValidationError.errors()`."""
-        self.top = top
+        self.root, self.top = root, top
         self.type = str(error["type"])
         self.context: Mapping[str, Any] = error.get("ctx") or {}
         self.text = str(error["msg"])
@@ -118,23 +118,31 @@ def _unknown_field(found: Found) -> str:
         return "unknown field"
     word = _OTHER_WORDS.get(name, name)
     above = found.path[:-1]
-    for path, _ in descendants(found.parent.spec):
-        if path[-1] == word:
-            return f"unknown field here; it exists as {dotted((*above, *path))}"
-    for size in range(len(above), -1, -1):
-        outer = _walk_slot(found.top, above[:size])
-        if outer is not None and outer.spec is not None:
-            for path, _ in descendants(outer.spec):
-                if path[-1] == word:
-                    return f"unknown field here; it exists as {dotted((*above[:size], *path))}"
+    for size, outer in [(len(above), found.parent.spec), *_enclosing(found, above)]:
+        inside = min((path for path, _ in descendants(outer) if path[-1] == word), key=len, default=None)
+        if inside is not None:
+            return f"unknown field here; it exists as {dotted((*above[:size], *inside))}"
     return f"unknown field; allowed here: {', '.join(known)}"
 
 
-def _walk_slot(top: Slot, path: Path) -> Slot | None:
-    slot: Slot | None = top
+def _enclosing(found: Found, path: Path) -> Iterator[tuple[int, type[Spec]]]:
+    """Yield the lengths of the paths above what was found, longest first, at which a spec stands, and its class."""
+    for size in range(len(path), -1, -1):
+        outer = _spec_at(found, path[:size])
+        if outer is not None:
+            yield size, outer
+
+
+def _spec_at(found: Found, path: Path) -> type[Spec] | None:
+    """Return the spec class at a path above what was found, of the kind that is written there."""
+    slot: Slot | None = found.top
     for part in path:
         slot = slot.into(part) if slot is not None and slot.block is None else None
-    return slot
+    if slot is None or slot.block is None:
+        return None if slot is None else slot.spec
+    written = item_at(found.root, path)[0].value
+    kind = written.get("kind") if isinstance(written, dict) else None
+    return None if kind is None else slot.kinds.get(str(kind.value))
 
 
 def _unknown_kind(found: Found) -> str:

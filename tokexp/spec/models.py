@@ -1,42 +1,44 @@
-"""The `model` block: a vision transformer on token embeddings or on pixels, and its stem.
+"""The `model` block: a vision transformer on token embeddings or on pixels, or one whose patches are merged on the way.
 
-Sources: Dosovitskiy et al. 2021 (ViT); Park et al. 2023 (SeiT), Stem-Adapter; SeiT++ section 3.
+Sources: Dosovitskiy et al. 2021 (ViT); Park et al. 2023 (SeiT), Stem-Adapter; SeiT++ section 3; Yuan et al. 2021
+(T2T-ViT), table 1. Those that merge patches are in `hierarchical`.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from math import prod
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tokexp.spec.base import Spec, added
-from tokexp.spec.stems import Conv4x4Stem, StemSpec
+from tokexp.spec.backbones import BackboneSpec
+from tokexp.spec.base import added
+from tokexp.spec.extensions import Kinds
+from tokexp.spec.hierarchical import PvtV2Spec, SwinSpec
+from tokexp.spec.perceptrons import MlpSpec
+from tokexp.spec.stems import Conv4x4Stem, Grid, StemSpec
 
 
-class VitSpec(Spec):
+class VitSpec(BackboneSpec):
     """timm's ViT with learned positions, an unused class token, and mean pooling before the last norm (SeiT)."""
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {"width": 192, "depth": 12, "heads": 3},
         "small": {"width": 384, "depth": 12, "heads": 6},
         "base": {"width": 768, "depth": 12, "heads": 12},
+        "t2t_14": {"width": 384, "depth": 14, "heads": 6, "mlp_ratio": 3.0, "stem": {"kind": "t2t"}},
+        "t2t_19": {"width": 448, "depth": 19, "heads": 7, "mlp_ratio": 3.0, "stem": {"kind": "t2t"}},
         "free": {},
     }
     PRESET_FIELD: ClassVar[str] = "size"
+    KEEPS_PATCHES: ClassVar[bool] = True
     kind: Literal["vit"]
-    size: Literal["tiny", "small", "base", "free"] = Field(
-        "free", description="A published size, or free: width, depth and heads as written."
+    size: Literal["tiny", "small", "base", "t2t_14", "t2t_19", "free"] = Field(
+        "free", description="A published size (t2t_14, t2t_19 with stem t2t), or free: width, depth, heads as written."
     )
     width: int = Field(192, ge=8, le=8192, description="Width of a token in the transformer.")
     depth: int = Field(12, ge=1, le=128, description="Number of blocks.")
     heads: int = Field(3, ge=1, le=128, description="Attention heads; must divide the width.")
     mlp_ratio: float = Field(4.0, gt=0, le=16, description="Width of the MLP over the width.")
-    input: Literal["tokens", "pixels"] = Field("tokens", description="What the model reads.")
-    pixel_norm: Literal["half", "imagenet", "none"] = Field(
-        "half", description="What is done to pixels in [0, 1]: (x - 0.5) / 0.5, ImageNet's mean and deviation, nothing."
-    )
-    grid: int | None = Field(
-        None, ge=1, le=512, description="Side of the token grid that the model reads; the stored grid if not given."
-    )
     stem: StemSpec = Field(Conv4x4Stem(kind="conv4x4"), description="From embeddings (or pixels) to patches.")
     layer_scale: float | None = added(
         None, gt=0, le=1, description="First factor of a block's branches, learned per channel; no factor if not given."
@@ -53,16 +55,29 @@ class VitSpec(Spec):
             raise ValueError(f"width ({self.width}) must be a multiple of 4 (sin-cos positions)")
         return self
 
-    @model_validator(mode="after")
-    def _stem_fits(self) -> Self:
-        reason = self.stem.misfit(self.width, self.depth)
-        if reason:
-            raise ValueError(f"stem {self.stem.kind}: {reason}")
-        return self
+    @property
+    def stem_width(self) -> int:
+        """Width of the transformer."""
+        return self.width
 
-    def patch_grid(self, input_grid: tuple[int, int]) -> tuple[int, int]:
-        """Return (rows, columns) of patches for an input of that many tokens (or pixels)."""
-        return self.stem.patch_grid(input_grid)
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return self.depth
+
+    def label(self) -> str:
+        """Return such as `vit-small` or `vit-64x4`."""
+        return f"vit-{self.size}" if self.size != "free" else f"vit-{self.width}x{self.depth}"
+
+    def operations(self, patches: Grid) -> float:
+        """Return those of attention and MLPs over all patches and the class token."""
+        tokens = prod(patches) + 1
+        block = (8 + 4 * self.mlp_ratio) * tokens * self.width**2 + 4 * tokens**2 * self.width
+        return self.depth * block
+
+    def weights(self, patches: Grid) -> int:
+        """Return those of the blocks and positions."""
+        return round(self.depth * (4 + 2 * self.mlp_ratio) * self.width**2 + (prod(patches) + 1) * self.width)
 
 
-ModelSpec = VitSpec
+ModelSpec = Annotated[VitSpec | SwinSpec | PvtV2Spec | MlpSpec, Kinds("models")]

@@ -11,11 +11,13 @@ from pydantic import Field, model_validator
 
 from tokexp.spec.base import Spec, added
 from tokexp.spec.bootstrap import Byol
+from tokexp.spec.context_autoencoding import Cae
 from tokexp.spec.distill import Dtm
 from tokexp.spec.extensions import Kinds
 from tokexp.spec.masked import Beit, Mim
 from tokexp.spec.masked_autoencoding import Mae
 from tokexp.spec.permuted import Mapet, Pim
+from tokexp.spec.self_distillation import Data2vec
 from tokexp.spec.terms import Terms
 from tokexp.spec.train import TrainSpec
 
@@ -103,4 +105,6 @@ class Mtm(Spec):
     terms: Terms = added((), description="Losses that are added to this one, each with its weight.")
 
 
-ObjectiveSpec = Annotated[Supervised | Mtm | Mim | Beit | Pim | Mapet | Dtm | Mae | Byol, Kinds("objectives")]
+ObjectiveSpec = Annotated[
+    Supervised | Mtm | Mim | Beit | Pim | Mapet | Cae | Dtm | Mae | Byol | Data2vec, Kinds("objectives")
+]

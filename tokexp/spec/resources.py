@@ -30,13 +30,25 @@ class Resources(Spec):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if one is asked for or visible.")
     nodes: int = Field(1, ge=1, le=1024, description="Machines.")
     gpus: int = Field(0, ge=0, le=64, description="GPUs on each machine; each gets its own process.")
+    processes: int = Field(
+        1, ge=1, le=256, description="Processes on each machine that share a stage where it has no GPUs: they encode "
+        "parts of the images, or train on parts of a batch."
+    )  # fmt: skip
     cpus: int = Field(2, ge=1, le=1024, description="CPU cores for each process; also its number of threads.")
     memory: ByteCount | None = Field(None, description="Memory on each machine, such as '64 GB'.")
     time: Duration | None = Field(None, description="Longest time for one attempt, such as '4 h'.")
     retries: Retries = Field(Retries(), description="How often an attempt is started again.")
 
+    def members(self) -> int:
+        """Return how many processes run on each machine: one for each GPU, else what was asked for."""
+        return self.gpus or self.processes
 
-ResourceName = Literal["default", "tokenizer", "tokens", "adapt", "pretrain", "downstream", "evaluate"]
+    def cores(self) -> int:
+        """Return the CPU cores that an attempt takes on one machine: those of each process that has no GPU."""
+        return self.cpus if self.gpus else self.cpus * self.processes
+
+
+ResourceName = Literal["default", "tokenizer", "tokens", "images", "adapt", "pretrain", "downstream", "evaluate"]
 ResourcesSpec = Annotated[
     dict[ResourceName, Resources], Field(description="Resources for a stage kind, and `default` for the others.")
 ]

@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, cast, get_args
 
+from tokexp.spec.backbones import BackboneSpec
 from tokexp.spec.base import Spec
 from tokexp.spec.cluster import ClusterSpec
 from tokexp.spec.evaluation import EvaluationSpec
@@ -129,8 +130,9 @@ def kinds() -> dict[str, list[tuple[str, str]]]:
         "data": lambda: _field(Experiment, "data"),
         "tokenizer": lambda: _field(Experiment, "tokenizer"),
         "codec": lambda: _field(_spec_of(Experiment, "storage"), "codec"),
+        "reduce": lambda: _field(_spec_of(Experiment, "storage"), "reduce"),
         "model": lambda: _field(Experiment, "model"),
-        "stem": lambda: _field(_spec_of(Experiment, "model"), "stem"),
+        "stem": lambda: _field(BackboneSpec, "stem"),
         "augment": lambda: _item(_field(_spec_of(Experiment, "augment"), "pretrain")),
         "objective": lambda: _field(Experiment, "objective"),
         "terms": lambda: slot_of(TermSpec),

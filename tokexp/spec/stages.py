@@ -19,7 +19,7 @@ from tokexp.spec.target_source import TargetSource
 from tokexp.spec.tasks import TaskSpec
 from tokexp.spec.tokenizers import TokenizerSpec
 
-StageKind = Literal["tokenizer", "tokens", "adapt", "pretrain", "downstream", "evaluate"]
+StageKind = Literal["tokenizer", "tokens", "images", "adapt", "pretrain", "downstream", "evaluate"]
 
 
 class TokenizerStage(Spec):
@@ -28,6 +28,7 @@ class TokenizerStage(Spec):
     kind: Literal["tokenizer"]
     data: DataSpec = Field(description="The images.")
     tokenizer: TokenizerSpec = Field(description="What to fit.")
+    weights: str | None = added(None, description="Digest of the checkpoint's content, for weights from a file.")
 
 
 class TokensStage(Spec):
@@ -37,6 +38,15 @@ class TokensStage(Spec):
     data: DataSpec = Field(description="The images or released tokens.")
     tokenizer: TokenizerSpec | None = Field(None, description="How the tokenizer is rebuilt.")
     storage: StorageSpec = Field(description="What is kept, and how.")
+
+
+class ImagesStage(Spec):
+    """Store what a policy leaves of the training images, within the budget. Output: train.images."""
+
+    kind: Literal["images"]
+    data: DataSpec = Field(description="The images.")
+    storage: StorageSpec = Field(description="The policy, and what is kept.")
+    source: str | None = Field(None, description="Digest of the file that the policy reads.")
 
 
 class AdaptStage(Spec):
@@ -50,7 +60,7 @@ class AdaptStage(Spec):
 
 
 class PretrainStage(Spec):
-    """Train the objective. Inputs: tokens, adapt, tokenizer, a teacher, each where it is used. Output: the weights."""
+    """Train the objective. Inputs: tokens, images, adapt, tokenizer, teacher, where used. Output: the weights."""
 
     kind: Literal["pretrain"]
     data: DataSpec | None = Field(None, description="The images, for a model that reads pixels.")
@@ -85,14 +95,15 @@ class EvaluateStage(Spec):
     embed: Literal["codebook", "learned"] = Field(description="What embeds a token.")
     task: TaskSpec = Field(description="What was trained.")
     evaluation: EvaluationSpec = Field(description="The test.")
+    files: dict[str, str] = added({}, description="Digests of the contents of files that the test reads, by field.")
 
 
 StagePayload = Annotated[
-    TokenizerStage | TokensStage | AdaptStage | PretrainStage | DownstreamStage | EvaluateStage,
+    TokenizerStage | TokensStage | ImagesStage | AdaptStage | PretrainStage | DownstreamStage | EvaluateStage,
     Field(discriminator="kind"),
 ]
 VERSIONS: dict[StageKind, int] = {
-    "tokenizer": 1, "tokens": 1, "adapt": 1, "pretrain": 1, "downstream": 1, "evaluate": 1,
+    "tokenizer": 1, "tokens": 1, "images": 1, "adapt": 1, "pretrain": 1, "downstream": 1, "evaluate": 1,
 }  # fmt: skip
 """Version of each stage's implementation: raised by hand when the same payload would give another result."""
 

@@ -7,8 +7,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tokexp.spec.base import Spec
+from tokexp.spec.base import Spec, added
 from tokexp.spec.extensions import Kinds
+from tokexp.spec.reducing import ReduceSpec
 from tokexp.spec.units import Budget
 
 
@@ -25,7 +26,30 @@ class SeitCodec(Spec):
     level: int = Field(9, ge=1, le=9, description="Effort of gzip.")
 
 
-CodecSpec = Annotated[PackedCodec | SeitCodec, Kinds("codecs")]
+class ZstdCodec(Spec):
+    """zstd over runs of images, with a dictionary trained on them where it pays."""
+
+    kind: Literal["zstd"]
+    level: int = Field(19, ge=1, le=22, description="Effort of zstd.")
+    dictionary: int = Field(112_640, ge=0, le=1 << 20, description="Most bytes of the dictionary; 0: none.")
+
+
+class Rans0Codec(Spec):
+    """Every index in as many bits as its frequency asks for (order-0 rANS)."""
+
+    kind: Literal["rans0"]
+
+
+class RansContextCodec(Spec):
+    """Every index in as many bits as its frequency beside its neighbours asks for; whole numbers alone."""
+
+    kind: Literal["rans_context"]
+    level: Literal["fast", "best"] = Field(
+        "fast", description="fast: by the left and upper neighbour; best: by four, smaller and slower to read."
+    )
+
+
+CodecSpec = Annotated[PackedCodec | SeitCodec | ZstdCodec | Rans0Codec | RansContextCodec, Kinds("codecs")]
 
 
 class StorageSpec(Spec):
@@ -38,6 +62,7 @@ class StorageSpec(Spec):
     budget: Budget | None = Field(None, description="Most bytes, everything counted: '1.4 GiB' or '1.1 kB/image'.")
     fraction: float | None = Field(None, gt=0, le=1, description="Share of the training images that is kept.")
     seed: int = Field(0, ge=0, description="Seed of the order in which images are kept.")
+    reduce: ReduceSpec | None = added(None, description="For a model of pixels: what is stored of the images.")
 
     @model_validator(mode="after")
     def _one_bound(self) -> Self:

@@ -198,7 +198,14 @@ def _digest(experiment: Experiment | None, name: str) -> str:
 
 
 def _identity(blocks: Mapping[str, _Block]) -> str:
-    return digest({name: block.digest for name, block in blocks.items() if name not in NOT_IDENTITY})
+    return digest({name: block.digest for name, block in blocks.items() if _tells(name, block.value)})
+
+
+def _tells(name: str, value: Any) -> bool:
+    """Return whether a block is part of an identity: later ones (see `added`) only where they are written."""
+    extra = Experiment.model_fields[name].json_schema_extra
+    is_added = isinstance(extra, dict) and bool(extra.get("added"))
+    return name not in NOT_IDENTITY and not (is_added and value == Experiment.model_fields[name].default)
 
 
 def _readers(tree: Item) -> dict[str, tuple[str, ...]]:

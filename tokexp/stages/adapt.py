@@ -81,7 +81,7 @@ class AdaptTraining(Stage):
     def run(self, context: StageContext) -> StageResult:
         """Write adapt.safetensors; metrics: accuracy on pairs, and the share of ids kept without any geometry."""
         spec = self.payload.adapt
-        source = image_source(self.payload.data)
+        source = image_source(self.payload.data, context)
         store = open_store(context, "train")
         tokenizer = load_tokenizer(
             self.payload.tokenizer, self.payload.data, context.input("tokenizer"), context.device

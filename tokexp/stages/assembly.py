@@ -1,6 +1,7 @@
 """Putting components together: the codes, models, policies and feeds that several stages need in the same way."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,25 +14,48 @@ from tokexp.augment.adapt_networks import AdaptNetworks
 from tokexp.augment.base import AugmentContext
 from tokexp.augment.policy import Policy
 from tokexp.data.base import ImageSource
-from tokexp.engine.batches import Feed, PixelFeed, TokenFeed
+from tokexp.engine import processes
+from tokexp.engine.batches import Feed, PixelFeed, SoftLabelFeed, TokenFeed
+from tokexp.engine.reporting import Stopped
 from tokexp.errors import DamagedError, DataError
 from tokexp.models.base import Backbone
 from tokexp.models.pixel_input import PixelInput
-from tokexp.models.token_input import Embedding, TokenInput
+from tokexp.models.token_input import Embedding, OwnTable, TokenInput
 from tokexp.registry import implementation
 from tokexp.spec.augment import AdaptSpec
+from tokexp.spec.backbones import BackboneSpec
 from tokexp.spec.data import DataSpec, SeitReleaseData
-from tokexp.spec.models import VitSpec
 from tokexp.spec.tokenizers import TokenizerSpec
 from tokexp.stages.base import StageContext
+from tokexp.stages.stored_images import StoredImages
+from tokexp.storage.decoded import tokens_of
 from tokexp.storage.store import TokenStore
 from tokexp.tokenizers.base import Codebook, Metric, Tokenizer
 
 
-def image_source(data: DataSpec) -> ImageSource:
-    """Return the images of a data spec."""
-    source: ImageSource = implementation("data", data.kind)(data)
+def image_source(data: DataSpec, context: StageContext | None = None) -> ImageSource:
+    """Return the images of a data spec.
+
+    With a stage's context, the search for images that cannot be read (`corrupt: skip`) is shown, can be stopped, and
+    is made once in a workspace.
+    """
+    build = implementation("data", data.kind)
+    source: ImageSource
+    if context is None or getattr(data, "corrupt", "error") != "skip":
+        source = build(data)
+        return source
+    if processes.rank() > 0:
+        processes.agreed(False, context.device)  # the first process looks, and leaves its note
+    source = build(data, context.unreadable(), partial(_note_looked, context))
+    if processes.rank() == 0:
+        processes.agreed(False, context.device)
     return source
+
+
+def _note_looked(context: StageContext, looked: int, total: int) -> None:
+    context.report.progress(looked, total, "images looked at")
+    if context.stop() and looked < total:
+        raise Stopped(f"the search for images that cannot be read was asked to stop at {looked} of {total}")
 
 
 def image_shape(data: DataSpec) -> tuple[int, int, int]:
@@ -76,19 +100,21 @@ class Inputs:
     num_classes: int
     codebook: Codebook | None
     pixel_norm: str = "none"
+    token_table: int | None = None
 
 
-def model_inputs(context: StageContext, model: VitSpec, data: DataSpec | None) -> Inputs:
+def model_inputs(context: StageContext, model: BackboneSpec, data: DataSpec | None) -> Inputs:
     """Return what the model of this stage reads, from the token store or from the data spec."""
     if model.input == "pixels":
         assert data is not None
-        source = image_source(data)
+        source = image_source(data, context)
         channels, rows, columns = image_shape(data)
         return Inputs(channels, (rows, columns), (rows, columns), len(source.classes), None, model.pixel_norm)
     store = open_store(context, "train")
     codebook = codebook_of(store, context.device)
     grid = store.grid if model.grid is None else (model.grid, model.grid)
-    return Inputs(codebook.width, store.grid, grid, store.num_classes, codebook)
+    table = model.token_table
+    return Inputs(table or codebook.width, store.grid, grid, store.num_classes, codebook, token_table=table)
 
 
 def open_store(context: StageContext, split: str) -> TokenStore:
@@ -99,13 +125,21 @@ def open_store(context: StageContext, split: str) -> TokenStore:
     return TokenStore.open(file)
 
 
-def feed_of(context: StageContext, model: VitSpec, data: DataSpec | None, split: str) -> Feed:
-    """Return the resident batches of a split: tokens or pixels, as the model reads."""
+def feed_of(context: StageContext, model: BackboneSpec, data: DataSpec | None, split: str) -> Feed:
+    """Return the resident batches of a split: tokens or pixels, as the model reads.
+
+    Training pixels are those that were stored, with their soft labels, where a policy stored any.
+    """
     if model.input == "pixels":
         assert data is not None
-        return PixelFeed(image_source(data), split, context.device)
+        source = image_source(data, context)
+        if split != "train" or "images" not in context.inputs:
+            return PixelFeed(source, split, context.device)
+        stored = StoredImages(data, source, context.input("images"))
+        feed = PixelFeed(stored, split, context.device)
+        return feed if stored.soft_labels is None else SoftLabelFeed(feed, stored.soft_labels)
     store = open_store(context, split)
-    return TokenFeed(store.indices(), store.labels, store.num_classes, context.device)
+    return TokenFeed(tokens_of(store), store.labels, store.num_classes, context.device)
 
 
 def build_policy(context: StageContext, steps: tuple[Any, ...], adapt: AdaptSpec | None, inputs: Inputs) -> Policy:
@@ -119,7 +153,7 @@ def build_policy(context: StageContext, steps: tuple[Any, ...], adapt: AdaptSpec
     return Policy(steps, AugmentContext(inputs.grid, inputs.codebook, networks))
 
 
-def build_backbone(model: VitSpec, inputs: Inputs, drop_path: float, positions: str = "learned") -> Backbone:
+def build_backbone(model: BackboneSpec, inputs: Inputs, drop_path: float, positions: str = "learned") -> Backbone:
     """Return a new backbone with random weights (seed the global generator before)."""
     backbone: Backbone = implementation("models", model.kind)(
         model, inputs.channels, inputs.grid, drop_path=drop_path, positions=positions
@@ -131,6 +165,8 @@ def build_token_input(inputs: Inputs, how: Embedding, dropout: float = 0.0) -> n
     """Return what embeds the values of a batch: the codes as they are, an own table, or pixels normalised."""
     if inputs.codebook is None:
         return PixelInput(inputs.pixel_norm)
+    if inputs.token_table is not None:
+        return OwnTable(inputs.codebook, inputs.token_table)
     return TokenInput(inputs.codebook, how, dropout)
 
 

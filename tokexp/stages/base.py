@@ -29,6 +29,11 @@ class StageContext:
     report: Reporter
     stop: Callable[[], bool]
 
+    def unreadable(self) -> Path | None:
+        """Return the workspace's note of which of the data's images cannot be read; None without a fingerprint."""
+        name = self.job.fingerprint
+        return None if name is None else Path(self.job.workspace) / "unreadable" / f"{name}.json"
+
     def input(self, role: str) -> Path:
         """Return the folder of an input. Raises InputError if the job does not have it."""
         if role not in self.inputs:

@@ -15,7 +15,7 @@ from tokexp.models.base import Backbone
 from tokexp.models.token_input import Embedding
 from tokexp.objectives.base import Objective
 from tokexp.registry import implementation
-from tokexp.spec.models import VitSpec
+from tokexp.spec.backbones import BackboneSpec
 from tokexp.spec.stages import DownstreamStage
 from tokexp.spec.tasks import TaskSpec, Validation
 from tokexp.spec.terms import Terms
@@ -49,7 +49,7 @@ class Encoder(nn.Module):
 
 
 def build_task(
-    model: VitSpec, embed: Embedding, task: TaskSpec, inputs: Inputs, input_dropout: float = 0.0
+    model: BackboneSpec, embed: Embedding, task: TaskSpec, inputs: Inputs, input_dropout: float = 0.0
 ) -> tuple[DownstreamTask, Encoder]:
     """Return a task's model with random weights, and its encoder (the same modules)."""
     backbone = build_backbone(model, inputs, getattr(task, "drop_path", 0.0))

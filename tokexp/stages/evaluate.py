@@ -61,7 +61,7 @@ class Evaluation(Stage):
 
     def _changed(self, context: StageContext, split: str, change: PixelChange) -> "list[_Lazy]":
         payload = self.payload
-        source = image_source(payload.data)
+        source = image_source(payload.data, context)
         labels, classes = source.labels(split), len(source.classes)
         tokenizer = table = None
         if payload.model.input == "tokens":

@@ -1,8 +1,10 @@
 """What the evaluate stage offers a measure: the trained model standing still, its images, and training on them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -12,11 +14,13 @@ from tokexp.engine.loop import Phase, fit
 from tokexp.engine.reporting import Stopped
 from tokexp.models.base import Backbone
 from tokexp.objectives.base import Objective
+from tokexp.spec.backbones import BackboneSpec
 from tokexp.spec.data import DataSpec
-from tokexp.spec.models import VitSpec
+from tokexp.spec.patch_predictions import SpatialInconsistency
 from tokexp.spec.train import TrainSpec
 from tokexp.stages.assembly import feed_of
 from tokexp.stages.base import StageContext
+from tokexp.stages.patch_tokens import MorphedTokens, encoder_of
 
 _AT_ONCE = 256
 
@@ -28,7 +32,7 @@ class StandingModel:
     backbone: Backbone
     token_input: nn.Module
     context: StageContext
-    model: VitSpec
+    model: BackboneSpec
     data: DataSpec
     policy: Policy
 
@@ -51,3 +55,12 @@ class StandingModel:
         phase = Phase("evaluate", train, seed, context.device, context.scratch, context.report, context.stop)
         feed = feed_of(context, self.model, self.data, "train")
         return fit(objective, feed, lambda batch, _: self.policy.centre(batch), phase).metrics
+
+    def patch_tokens(self, spec: SpatialInconsistency) -> MorphedTokens:
+        """Return what the spec's encoder, or this model's own, makes of patches."""
+        encoder = encoder_of(spec, self.context, self.data, self.backbone, self.token_input)
+        return MorphedTokens(encoder, spec)
+
+    def keep(self, name: str, arrays: Mapping[str, Any]) -> None:
+        """Leave arrays in the stage's output as `name`.npz."""
+        np.savez(self.context.output / f"{name}.npz", **arrays)

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tokexp.models.base import Backbone
 from tokexp.registry import implementation
-from tokexp.spec.models import VitSpec
+from tokexp.spec.backbones import BackboneSpec
 from tokexp.spec.token_prop import TokenProp
 
 
@@ -28,15 +28,18 @@ class PartSize:
 
 
 def model_size(
-    model: VitSpec, channels: int, input_grid: tuple[int, int], classes: int | None = None,
+    model: BackboneSpec, channels: int, input_grid: tuple[int, int], classes: int | None = None,
     decoders: Iterable[TokenProp] = (),
 ) -> list[PartSize]:  # fmt: skip
     """Return the parts of a model that reads (channels, rows, columns), the whole of them, and decoders of TokenProp.
 
     With `classes`, a linear head belongs to the whole. Decoders do not: they are there in training alone.
     """
-    with FakeTensorMode(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+    with torch.device("meta"):
+        # timm's constructors ask tensors for numbers, which fake ones do not have and those on "meta" need not.
         backbone: Backbone = implementation("models", model.kind)(model, channels, input_grid).eval()
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        backbone = backbone.to_empty(device="cpu")
         values = torch.zeros(1, channels, *input_grid)
         stem, patches = _part("stem", backbone.stem, values)
         whole, _ = _part("model", backbone, values)

@@ -58,8 +58,8 @@ class Pretraining(Stage):
 
 
 def positions_of(kind: str) -> str:
-    """Return how positions start: fixed sines for masked token modelling (as MAE and MAGE do), learned otherwise."""
-    return "sincos" if kind in ("mtm", "mae") else "learned"
+    """Return how positions start: fixed sines where the encoder sees some patches alone (MAE, CAE), or learned."""
+    return "sincos" if kind in ("mtm", "mae", "cae") else "learned"
 
 
 def build(payload: PretrainStage) -> Pretraining:

@@ -1,36 +1,34 @@
 """The tokens stage: encode the data, keep what the budget allows, and write a token store for each split.
 
 Only codes that occur in the kept training tokens are stored; a test token of another code becomes the nearest stored
-one. Encoding is saved in parts, so that an interrupted attempt goes on where it was.
+one. What grows with the data set is on disk: memory holds a block of images, and labels.
 """
 
 import json
-from hashlib import blake2b
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
 from tokexp.data.base import ImageSource
-from tokexp.durable import write_atomic
-from tokexp.engine.reporting import Stopped
+from tokexp.engine import processes
 from tokexp.errors import DataError
 from tokexp.registry import implementation
-from tokexp.spec.data import SeitReleaseData
+from tokexp.spec.data import DataSpec, ImageFolderData, SeitReleaseData
 from tokexp.spec.stages import TokensStage
-from tokexp.spec.tokenizers import FsqQuantizer, VqVae
+from tokexp.spec.tokenizers import VqVae
 from tokexp.stages.assembly import image_source, load_tokenizer
 from tokexp.stages.base import Stage, StageContext, StageResult
+from tokexp.stages.encoding import BLOCK, Encoding
 from tokexp.storage.accounting import Accounting
 from tokexp.storage.budget import fit_budget, keep_order
 from tokexp.storage.renumber import apply_table, renumber
 from tokexp.storage.store import write_store
 from tokexp.tokenizers.base import Tokenizer
 
-PART = 2048
-"""Images that are encoded and saved at a time."""
-
-_AT_ONCE = 256
+IN_MEMORY = 1 << 26
+"""Bytes of indices up to which a copy is kept in memory."""
 
 
 class Tokenise(Stage):
@@ -40,54 +38,45 @@ class Tokenise(Stage):
         """Take the data, the tokenizer and what to keep."""
         self.payload = payload
 
+    def source(self, data: DataSpec, context: StageContext) -> ImageSource:
+        """Return the images to encode."""
+        return image_source(data, context)
+
     def run(self, context: StageContext) -> StageResult:
-        """Write train.tokens, test.tokens (select.tokens), table.npy and kept.json; metrics: the accounting."""
+        """Write train.tokens, test.tokens (select.tokens), table.npy and kept.json; metrics: the accounting.
+
+        Of image folders also the names of the stored images, and skipped.json with those that cannot be read.
+        """
         if isinstance(self.payload.data, SeitReleaseData):
             return self._take_released(context)
         data, spec = self.payload.data, self.payload.tokenizer
         if spec is None:
             raise DataError("these images need a tokenizer block to become tokens")
-        source = image_source(data)
+        source = self.source(data, context)
         tokenizer = load_tokenizer(spec, data, context.input("tokenizer"), context.device)
         order = keep_order(source.labels("train"), self.payload.storage.seed)
         if self.payload.storage.fraction is not None:
             order = order[: max(1, round(self.payload.storage.fraction * len(order)))]
-        encoded = self._encode(tokenizer, source, "train", order, context)
-        labels = source.labels("train")[order]
+        wanted = {split: np.arange(len(source.labels(split))) for split in source.splits} | {"train": np.sort(order)}
+        encoding = Encoding(tokenizer, source, wanted, context)
+        encoding.run()
+        if processes.rank() > 0:
+            return StageResult()
         writer = _Writer(self.payload, tokenizer, len(source.classes), context)
+        candidates = _Candidates(encoding.tokens("train"), source.labels("train"), order, context.scratch)
         kept = fit_budget(
-            self.payload.storage,
-            len(source.labels("train")),
-            lambda n: writer.size(*_in_order(order, encoded, labels, n)),
+            self.payload.storage, len(source.labels("train")), lambda n: writer.size(*candidates.first(n))
         )
         kept = min(kept, len(order))
-        accounting = writer.write("train", *_in_order(order, encoded, labels, kept))
+        accounting = writer.write("train", *candidates.first(kept))
         for split in source.splits:
             if split != "train":
-                everything = np.arange(len(source.labels(split)))
-                writer.write(split, self._encode(tokenizer, source, split, everything, context), source.labels(split))
-        positions = np.sort(order[:kept]).tolist()
-        _note_kept(context.output, positions)
-        raw = int(np.prod(data.image_shape()))
-        return _result(accounting, writer, len(source.labels("train")), raw)
-
-    def _encode(
-        self, tokenizer: Tokenizer, source: ImageSource, split: str, positions: np.ndarray, context: StageContext
-    ) -> np.ndarray:
-        """Return indices (n, rows, columns) of the images at positions, saving each part of them as it is done."""
-        rows, columns = tokenizer.info.grid
-        result = np.empty((len(positions), rows, columns), dtype=np.uint16)
-        for start in range(0, len(positions), PART):
-            chosen = positions[start : start + PART]
-            file = context.scratch / f"{split}-{start:09d}.part"
-            part = _saved_part(file, (len(chosen), rows, columns))
-            if part is None:
-                part = _encode_part(tokenizer, source, split, chosen, context.device)
-                _save_part(file, part)
-            result[start : start + PART] = part
-            context.report.progress(start + len(chosen), len(positions), f"{split} images")
-            if context.stop():
-                raise Stopped(f"encoding was asked to stop at {start + len(chosen)} of {len(positions)} images")
+                writer.write(split, encoding.tokens(split), source.labels(split))
+        wanted["train"] = np.sort(order[:kept])
+        _note_kept(context.output, wanted["train"].tolist())
+        result = _result(accounting, writer, len(source.labels("train")), int(np.prod(data.image_shape())))
+        if isinstance(data, ImageFolderData):
+            result.facts.update(_note_files(context.output, source, wanted))
         return result
 
     def _take_released(self, context: StageContext) -> StageResult:
@@ -111,13 +100,31 @@ class Tokenise(Stage):
         return _result(accounting, writer, len(labels), None)
 
 
-def _in_order(order: np.ndarray, encoded: np.ndarray, labels: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return tokens and labels of the first `count` kept images in the source's own order.
+class _Candidates:
+    """The encoded training images that may be kept, in the source's own order: a file does not depend on the choice."""
 
-    So a file does not depend on how images were chosen, and a codec over all images sees what it will be given.
-    """
-    places = np.argsort(order[:count])
-    return encoded[:count][places], labels[:count][places]
+    def __init__(self, encoded: np.ndarray, labels: np.ndarray, order: np.ndarray, scratch: Path) -> None:
+        """Take tokens (n, rows, columns) of the positions `order` (n,) when sorted, all labels, and room on disk."""
+        self._encoded, self._labels, self._order, self._scratch = encoded, labels, order, scratch
+        self._positions = np.sort(order)
+
+    def first(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return tokens and labels of the first `count` images of the order in which they are kept."""
+        kept = np.sort(self._order[:count])
+        if len(kept) == len(self._positions):
+            return self._encoded, self._labels[kept]
+        places = np.searchsorted(self._positions, kept)
+        chosen = room(self._scratch / "chosen.indices", (len(kept), *self._encoded.shape[1:]))
+        for start in range(0, len(places), BLOCK):
+            chosen[start : start + BLOCK] = self._encoded[places[start : start + BLOCK]]
+        return chosen, self._labels[kept]
+
+
+def room(file: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Return an array of uint16 to be filled: in memory up to IN_MEMORY bytes, else in a file."""
+    if 2 * prod(shape) <= IN_MEMORY:
+        return np.empty(shape, np.uint16)
+    return np.memmap(file, np.uint16, "w+", shape=shape)
 
 
 class _Writer:
@@ -136,7 +143,7 @@ class _Writer:
     def size(self, indices: np.ndarray, labels: np.ndarray) -> int:
         """Return the bytes that a store of these tokens takes."""
         file = self.context.scratch / "measured.tokens"
-        renumbered, used, _ = renumber(indices, self.codes, self.metric)
+        renumbered, used, _ = renumber(indices, self.codes, self.metric, self._room(indices))
         accounting = self._store(file, renumbered, labels, used)
         file.unlink()
         return accounting.total
@@ -144,54 +151,41 @@ class _Writer:
     def write(self, split: str, indices: np.ndarray, labels: np.ndarray) -> Accounting:
         """Write the store of a split; the first call must be the training split's."""
         if self.table is None:
-            renumbered, self.used, self.table = renumber(indices, self.codes, self.metric)
+            renumbered, self.used, self.table = renumber(indices, self.codes, self.metric, self._room(indices))
             np.save(self.context.output / "table.npy", self.table, allow_pickle=False)
         else:
-            renumbered = apply_table(indices, self.table)
+            renumbered = apply_table(indices, self.table, self._room(indices))
         return self._store(self.context.output / f"{split}.tokens", renumbered, labels, self.used)
+
+    def _room(self, indices: np.ndarray) -> np.ndarray:
+        return room(self.context.scratch / "renumbered.indices", indices.shape)
 
     def _store(self, file: Path, indices: np.ndarray, labels: np.ndarray, used: np.ndarray) -> Accounting:
         facts: dict[str, object] = {"asked_codes": len(self.codes)}
         spec = self.payload.tokenizer
-        if self.implicit and isinstance(spec, VqVae) and isinstance(spec.quantizer, FsqQuantizer):
-            facts["fsq_levels"] = list(spec.quantizer.levels)
+        if self.implicit and isinstance(spec, VqVae):
+            facts |= spec.quantizer.code_facts()
         return write_store(
             file, indices, labels, used, self.payload.storage.codec, metric=self.metric,
             num_classes=self.num_classes, implicit_codebook=self.implicit, facts=facts,
         )  # fmt: skip
 
 
-def _encode_part(
-    tokenizer: Tokenizer, source: ImageSource, split: str, positions: np.ndarray, device: torch.device
-) -> np.ndarray:
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(positions), _AT_ONCE):
-            images = source.read(split, positions[start : start + _AT_ONCE].tolist()).to(device)
-            parts.append(tokenizer.encode(images).cpu().numpy().astype(np.uint16))
-    return np.concatenate(parts)
-
-
-def _saved_part(file: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Return a part that was saved before, or None if it is not there or not what was written."""
-    try:
-        content = file.read_bytes()
-    except OSError:
-        return None
-    digest, tokens = content[:20], content[20:]
-    if len(tokens) != 2 * int(np.prod(shape)) or blake2b(tokens, digest_size=20).digest() != digest:
-        return None
-    return np.frombuffer(tokens, dtype="<u2").reshape(shape)
-
-
-def _save_part(file: Path, part: np.ndarray) -> None:
-    """Write a digest and the tokens, visible only when complete."""
-    tokens = part.astype("<u2").tobytes()
-    write_atomic(file, blake2b(tokens, digest_size=20).digest() + tokens)
-
-
 def _note_kept(folder: Path, positions: list[int]) -> None:
     (folder / "kept.json").write_text(json.dumps({"train": positions}))
+
+
+def _note_files(folder: Path, source: ImageSource, wanted: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Write the names of the stored images, a line for each (escaped as in JSON), and of those that were skipped."""
+    for split, positions in wanted.items():
+        names = source.sample_ids(split)
+        with (folder / f"{split}.names.txt").open("w", encoding="utf-8", errors="surrogateescape") as file:
+            file.writelines(json.dumps(names[place], ensure_ascii=False)[1:-1] + "\n" for place in positions.tolist())
+    skipped: dict[str, str] = getattr(source, "skipped", {})
+    if not skipped:
+        return {}
+    (folder / "skipped.json").write_text(json.dumps(skipped, indent=1))
+    return {"skipped_images": len(skipped)}
 
 
 def _result(accounting: Accounting, writer: _Writer, source_images: int, raw: int | None) -> StageResult:

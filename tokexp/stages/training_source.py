@@ -16,6 +16,7 @@ from tokexp.spec.bootstrap import Byol
 from tokexp.spec.stages import PretrainStage
 from tokexp.stages.assembly import Inputs, build_policy, feed_of, image_source, load_tokenizer, open_store
 from tokexp.stages.base import StageContext
+from tokexp.storage.decoded import tokens_of
 from tokexp.tokenizers.base import Tokenizer
 
 
@@ -78,8 +79,8 @@ def _beside_pixels(context: StageContext, payload: PretrainStage) -> tuple[Feed,
     assert payload.data is not None
     store = open_store(context, "train")
     kept = json.loads((context.input("tokens") / "kept.json").read_text())["train"]
-    pixels = PixelFeed(image_source(payload.data), "train", context.device, kept)
-    tokens = TokenFeed(store.indices(), store.labels, store.num_classes, context.device)
+    pixels = PixelFeed(image_source(payload.data, context), "train", context.device, kept)
+    tokens = TokenFeed(tokens_of(store), store.labels, store.num_classes, context.device)
     if pixels.num_images != tokens.num_images:
         raise DataError("the token store does not hold one grid of tokens for every image that it names")
     return TargetFeed(pixels, tokens), store.num_codes

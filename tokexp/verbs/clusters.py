@@ -8,7 +8,7 @@ from rich.text import Text
 from tokexp.launch.request import run_record
 from tokexp.ledger.records import Ledger
 from tokexp.ledger.workspace import resolve_workspace
-from tokexp.plan.graph import build_plan
+from tokexp.plan.located import plan_of_file
 from tokexp.report.live import live_display
 from tokexp.report.results import render, result
 from tokexp.spec.cluster_reading import read_cluster
@@ -27,7 +27,7 @@ def run(file: str | Path, overrides: Sequence[str], workspace: str | Path | None
     assert how.on is not None
     found = resolve_workspace(workspace)
     read, cluster = read_experiment(file, overrides), read_cluster(how.on).cluster
-    planned = build_plan(read.experiment)
+    planned = plan_of_file(read)
     record = run_record(planned, read.experiment, file=str(file), text=read.text, sources=read.sources)
     from tokexp.launch.slurm import SlurmLauncher, dry_run
 

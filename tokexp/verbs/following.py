@@ -212,7 +212,9 @@ def _note(state: str, attempt: AttemptRecord | None) -> str:
     if attempt is None:
         return ""
     if state == "done":
-        return span(attempt.seconds) if attempt.seconds is not None else ""
+        skipped = attempt.facts.get("skipped_images")
+        left_out = f"   {skipped:,} images left out, which cannot be read" if skipped else ""
+        return (span(attempt.seconds) if attempt.seconds is not None else "") + left_out
     if state == "running" and attempt.done is not None and attempt.total:
         loss = f"   loss {attempt.metrics['loss']:.4g}" if "loss" in attempt.metrics else ""
         return f"{100 * attempt.done / attempt.total:.0f} % of {attempt.total:,.0f} {attempt.unit}{loss}"

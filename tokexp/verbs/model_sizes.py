@@ -61,7 +61,7 @@ def _read_by(experiment: Experiment) -> tuple[int, tuple[int, int], int | None]:
         channels, rows, columns = experiment.data.image_shape()
         return channels, (rows, columns), classes
     shape = shape_of([node.payload for node in build_plan(experiment, strict=False).nodes], {})
-    return shape.width, shape.grid if model.grid is None else (model.grid, model.grid), classes
+    return model.token_table or shape.width, shape.grid if model.grid is None else (model.grid, model.grid), classes
 
 
 def _decoders(experiment: Experiment) -> list[TokenProp]:

@@ -22,6 +22,7 @@ from tokexp.ledger.sweeps import find_sweep, is_sweep_ref
 from tokexp.ledger.workspace import Workspace, resolve_workspace
 from tokexp.plan.estimate import Estimate, estimate_plan
 from tokexp.plan.graph import Plan, StageNode, build_plan
+from tokexp.plan.located import plan_of_file
 from tokexp.registry import implementation
 from tokexp.report.live import live_display
 from tokexp.report.quantities import size, span
@@ -82,7 +83,7 @@ def run(
     """Carry out an experiment and print its results; with `detach`, start that and return at once."""
     found = resolve_workspace(workspace)
     read = read_experiment(file, overrides)
-    planned = build_plan(read.experiment)
+    planned = plan_of_file(read)
     record = run_record(planned, read.experiment, file=str(file), text=read.text, sources=read.sources)
     if not detach:
         return _carry_out(planned, read.experiment, record, found, launcher, jobs, json)
@@ -204,7 +205,7 @@ def _done_note(node: StageNode, workspace: Workspace) -> str:
         metrics = read_result(workspace.output(node.kind, node.key)).get("metrics", {})
     except DamagedError:
         return "damaged: it is computed again when it is next run"
-    if node.kind == "tokens" and "bytes_per_image" in metrics:
+    if node.kind in ("tokens", "images") and "bytes_per_image" in metrics:
         return f"{metrics['bytes_per_image']:.1f} bytes/image"
     shown = [name for name in ("psnr", "recovery", "top1", "loss") if name in metrics][:1]
     return " ".join(f"{name} {metrics[name]:.4g}" for name in shown)

@@ -158,13 +158,18 @@ def _report_text(workspace: Workspace, record: RunRecord, ending: str) -> str:
     return writers[ending](result(workspace, record))
 
 
-def bench(name: str | None, json: bool) -> int:
-    """Run one benchmark, or all, and print each figure beside its bound. Returns 1 if a bound does not hold, else 0."""
+def bench(name: str | None, json: bool, data: Path | None = None) -> int:
+    """Run one benchmark, or all, and print each figure beside its bound. Returns 1 if a bound does not hold, else 0.
+
+    data: a folder that one benchmark measures on. Raises InputError if it takes none.
+    """
+    if data is not None and name is None:
+        raise InputError("--data goes with the name of one benchmark: tokexp bench codec --data FOLDER")
     names = bench_names() if name is None else [name]
     found: dict[str, Sequence[BenchRow]] = {}
     for each in names:
         say(f"measuring {each} ...")
-        found[each] = run_bench(each)
+        found[each] = run_bench(each, data)
     if json:
         shown = {each: [row.as_dict() for row in rows] for each, rows in found.items()}
         one = {"bench": name, "rows": shown[name]} if name is not None else {"benches": shown}
