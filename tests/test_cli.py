@@ -40,8 +40,9 @@ def _verb_raises(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 
 
 def test_every_verb_has_help_and_takes_json() -> None:
-    stores = [f"store {verb}" for verb in ("info", "verify", "export", "import", "slice", "merge")]
-    verbs = [name for name in _verbs() if name != "store"] + stores
+    groups = {"store": ("info", "verify", "export", "import", "slice", "merge"), "codec": ("fit", "compare")}
+    verbs = [name for name in _verbs() if name not in groups]
+    verbs += [f"{group} {verb}" for group, names in groups.items() for verb in names]
     assert len(verbs) >= 20
     for verb in verbs:
         ended = subprocess.run(
