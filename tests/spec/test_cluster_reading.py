@@ -88,9 +88,9 @@ def test_a_resolved_profile_reads_back_as_the_same(tmp_path: Path) -> None:
         ("setup: module load", ["2:8: setup: 'module load' given; a list of texts is needed"]),
         ("resources: {pretrain: {gpu: 1}, defalt: {}}\nstages: {pretran: {}}",
          ["2:24: resources.pretrain.gpu: unknown field; did you mean gpus?",
-          "2:33: resources.defalt: unknown name; allowed: default, tokenizer, tokens, adapt, pretrain, downstream, "
-          "evaluate; did you mean default?",
-          "3:10: stages.pretran: unknown name; allowed: tokenizer, tokens, adapt, pretrain, downstream, evaluate; "
+          "2:33: resources.defalt: unknown name; allowed: default, tokenizer, tokens, images, adapt, pretrain, "
+          "downstream, evaluate; did you mean default?",
+          "3:10: stages.pretran: unknown name; allowed: tokenizer, tokens, images, adapt, pretrain, downstream, evaluate; "
           "did you mean pretrain?"]),
         ("signal_delay: 90 q\nmax_array: 0\nrequeue: maybe\ncontainer: apptainer",
          ["2:15: signal_delay: '90 q' given; a number with one of the units s, min, h, d is needed",
