@@ -90,8 +90,8 @@ def test_a_resolved_profile_reads_back_as_the_same(tmp_path: Path) -> None:
          ["2:24: resources.pretrain.gpu: unknown field; did you mean gpus?",
           "2:33: resources.defalt: unknown name; allowed: default, tokenizer, tokens, images, adapt, pretrain, "
           "downstream, evaluate; did you mean default?",
-          "3:10: stages.pretran: unknown name; allowed: tokenizer, tokens, images, adapt, pretrain, downstream, evaluate; "
-          "did you mean pretrain?"]),
+          "3:10: stages.pretran: unknown name; allowed: tokenizer, tokens, images, adapt, pretrain, downstream, "
+          "evaluate; did you mean pretrain?"]),
         ("signal_delay: 90 q\nmax_array: 0\nrequeue: maybe\ncontainer: apptainer",
          ["2:15: signal_delay: '90 q' given; a number with one of the units s, min, h, d is needed",
           "3:12: max_array: 0 given; a whole number of at least 1 is needed",
