@@ -193,7 +193,7 @@ def test_an_altered_output_is_computed_again_to_the_same_bytes(plan, workspace, 
 
 
 def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(plan, workspace, undisturbed):
-    run_and_die(plan, workspace, nth("checkpoint", 6, written=True))
+    run_and_die(plan, workspace, nth("checkpoint", 7, written=True))
     node = next(node for node in plan.nodes if node.kind == "pretrain")
     newest = sorted(workspace.work(node.key).rglob("step-*.pt"))[-1]
     newest.write_bytes(newest.read_bytes()[:100])
