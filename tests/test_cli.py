@@ -206,6 +206,11 @@ def test_a_terminal_that_knows_ascii_alone_shows_a_table(tmp_path: Path) -> None
     assert "r?.csv" in ended.stdout
 
 
+def test_running_a_sweep_names_the_verb_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli._run(["run", "sweeps/seitpp/table_7.yaml"]) == 2
+    assert "is a sweep; `tokexp sweep sweeps/seitpp/table_7.yaml` carries it out" in capsys.readouterr().err
+
+
 def test_messages_of_wrong_options_are_plain(capsys: pytest.CaptureFixture[str], spec: Path) -> None:
     assert cli._run(["run", str(spec), "--launcher", "nowhere"]) == 2
     shown = capsys.readouterr().err

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tokexp.data.listing import image_counts
-from tokexp.errors import DamagedError, DataError
+from tokexp.errors import DamagedError, DataError, InputError
 from tokexp.launch.base import Launcher
 from tokexp.launch.display import Display
 from tokexp.launch.request import plan_of, run_record
@@ -81,6 +81,8 @@ def run(
     json: bool,
 ) -> int:
     """Carry out an experiment and print its results; with `detach`, start that and return at once."""
+    if is_sweep(file):
+        raise InputError(f"{file} is a sweep; `tokexp sweep {file}` carries it out")
     found = resolve_workspace(workspace)
     read = read_experiment(file, overrides)
     planned = plan_of_file(read)
