@@ -25,6 +25,7 @@ from pydantic import TypeAdapter
 
 from tokexp.data.listing import image_counts
 from tokexp.errors import DamagedError, InputError, TokexpError
+from tokexp.launch.allowance import seconds_used, within
 from tokexp.launch.base import CLAIMED, DONE, EVENTS_FILE, FAILED, JOB_FILE, LOG_FILE, STOP_FILE, STOPPED
 from tokexp.launch.causes import cause_of, one_line
 from tokexp.ledger.claims import Claim
@@ -70,10 +71,14 @@ class DamagedInputError(DamagedError):
 
 
 class StopRequest:
-    """Whether an attempt should save and end, and why: a signal, a stop file in its folder, or a lost claim."""
+    """Whether an attempt should save and end, and why: a signal, a stop file in its folder, or a lost claim.
 
-    def __init__(self, folder: Path) -> None:
+    alone: the attempt has this process to itself, which may therefore be ended with it.
+    """
+
+    def __init__(self, folder: Path, *, alone: bool = False) -> None:
         """Watch the folder of an attempt."""
+        self.alone = alone
         self._file = folder / STOP_FILE
         self._reason: str | None = None
         self._looked = 0.0
@@ -93,7 +98,7 @@ class StopRequest:
 
     @property
     def reason(self) -> str | None:
-        """Return why: signal, cancel, timeout or claimed; None if nobody asked."""
+        """Return why: signal, cancel, timeout, budget or claimed; None if nobody asked."""
         return self._reason
 
     def _written(self) -> str | None:
@@ -169,11 +174,18 @@ def run_attempt(folder: Path, stop: StopRequest) -> int:
 def _run_claimed(
     job: StageJob, workspace: Workspace, folder: Path, log: EventLog, claim: Claim, stop: StopRequest
 ) -> int:
-    started = time.monotonic()
+    used, started = seconds_used(folder), time.monotonic()
     log.append(
         "started", attempt=folder.name, key=job.key, kind=job.payload.kind, label=job.label, seed=job.seed,
         inputs=job.inputs, pid=os.getpid(), host=socket.gethostname(), versions=package_versions(), gpus=job.gpus,
     )  # fmt: skip
+    with within(folder, job.allowance, used, log, stop.request, ends=stop.alone):
+        return _work(job, workspace, folder, log, claim, stop, started)
+
+
+def _work(
+    job: StageJob, workspace: Workspace, folder: Path, log: EventLog, claim: Claim, stop: StopRequest, started: float
+) -> int:
     try:
         if stop():  # Cancelled before it began: a stage that takes no steps would not look.
             return _stopped(log, stop)
@@ -333,7 +345,7 @@ def main(arguments: list[str] | None = None) -> int:
     job = json.loads((folder / JOB_FILE).read_text())
     if job.get("cwd") and Path(job["cwd"]).is_dir():
         os.chdir(job["cwd"])
-    stop = StopRequest(folder)
+    stop = StopRequest(folder, alone=True)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, lambda *_: stop.request("signal"))
     return run_attempt(folder, stop)

@@ -21,6 +21,7 @@ from tokexp.errors import TokexpError
 from tokexp.launch.attempts import Tail, attempts_of
 from tokexp.launch.base import CLAIMED, FAILED, LOG_FILE, STOP_FILE, Ended, Launcher
 from tokexp.launch.display import Display, NodeState
+from tokexp.launch.gpu_hours import GpuHours
 from tokexp.launch.recovery import Cause, RetryBudget
 from tokexp.launch.submission import submit
 from tokexp.launch.work import Failure, Work, note_end, past_attempts, past_end, why
@@ -59,6 +60,7 @@ class Controller:
         self.computed: list[str] = []
         self.interrupts = 0
         self.left = False
+        self.meter: GpuHours | None = None
         self._stop_marker = stop_marker
         self._workspace, self._launcher, self._display = workspace, launcher, display
         self._open: dict[str, Work] = {}
@@ -115,8 +117,12 @@ class Controller:
         for ended in ends:
             self._take_end(ended)
         ready = [work for work in list(self._open.values()) if self._advance(work)]
+        if self.meter is not None:
+            self.meter.look(self.works.values())
+            ready = self.meter.admit(ready, self.works.values())
         if ready and not self.interrupts:
-            waiting = [work for work in self._open.values() if work.state == "to do"]
+            # With GPU hours to share out, nothing is sent that would hold a share while it waits.
+            waiting = [work for work in self._open.values() if work.state == "to do" and self.meter is None]
             for work in submit(ready, waiting, self.works, self._workspace, self._launcher, self.name):
                 self._set(work, "queued")
         self.ingest()
@@ -274,7 +280,7 @@ class Controller:
 
     def _judge(self, work: Work, tail: Tail, cause: Cause, message: str) -> None:
         """Decide what follows from an attempt that ended without an output."""
-        if cause == "pruned" or (self.interrupts and cause in ("stopped", "lost", "preempted", "timeout")):
+        if cause == "pruned" or (self.interrupts and cause in ("stopped", "lost", "preempted", "timeout", "budget")):
             work.given_up = cause == "pruned"
             self._set(work, "stopped", message)
             return
@@ -286,7 +292,7 @@ class Controller:
             return
         for key in damaged:
             self._recompute(key)
-        if not self.interrupts and cause != "dependency":
+        if not self.interrupts and cause not in ("dependency", "budget"):
             self._display.say(f"{work.node.name}: {message}; it is started again")
         self._set(work, "to do")
 

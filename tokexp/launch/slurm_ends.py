@@ -16,7 +16,7 @@ from tokexp.ledger.claims import holder
 from tokexp.ledger.outputs import complete
 from tokexp.ledger.workspace import Workspace
 
-_FINAL = frozenset({"cancel", "pruned"})
+_FINAL = frozenset({"cancel", "pruned", "budget"})
 """Reasons of a stop after which a job does not come back."""
 
 _MEMORY = re.compile(r"exceeded (job )?memory limit|oom.kill|out of memory", re.IGNORECASE)

@@ -38,7 +38,7 @@ class JobStop(StopRequest):
 
     def __init__(self, folder: Path, member: Member, rules: ArrayRecord) -> None:
         """Take the attempt's folder, this process and the job's rules."""
-        super().__init__(folder)
+        super().__init__(folder, alone=member.world == 1)
         self._member, self._rules = member, rules
         self._began = time.time()
         self._number: int | None = None

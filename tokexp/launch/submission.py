@@ -29,7 +29,7 @@ def submit(
             after = tuple(
                 folders[key] if key in folders else _folder_of(works[key]) for key in _open_inputs(work, works)
             )
-            folders[node.key] = new_attempt(workspace, stage_job(node, workspace, name))
+            folders[node.key] = new_attempt(workspace, stage_job(node, workspace, name, work.allowance))
             tasks[number] = Task(folders[node.key], node.resources, node.kind, node.name, after)
         handles = launcher.submit_many(list(tasks.values()))
     except BaseException:

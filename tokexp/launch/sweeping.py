@@ -6,28 +6,24 @@ acts, so that it may be killed at any moment: the next one, the same command aga
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from tokexp.launch.base import STOP_FILE, Launcher
 from tokexp.launch.controller import SETTLED, Controller
 from tokexp.launch.display import NodeState, SweepDisplay
+from tokexp.launch.gpu_hours import GpuHours
 from tokexp.launch.pruning import Watch
 from tokexp.launch.sweep_request import run_node, trial_record
 from tokexp.launch.trials import NewPoint, Source, Verdict, mean_over_seeds
 from tokexp.launch.work import Failure
-from tokexp.ledger.records import Ledger
 from tokexp.ledger.sweeps import COMPLETE_FILE, TrialLog, TrialRecord, TrialState, read_trials, sweep_folder
 from tokexp.ledger.workspace import Workspace
 from tokexp.spec.sweep import SweepSpec
 from tokexp.tracking.measures import named_metrics
 
-COST_SECONDS = 5.0
-"""Time between two looks at what has been spent."""
-
 SEARCH_PARALLEL = 4
-"""Most trials of a search at once, if its budget does not say."""
+"""Most trials at once of a search, or of a sweep with GPU hours to share out, if its budget does not say."""
 
 
 @dataclass
@@ -43,7 +39,10 @@ class _Live:
 
 @dataclass(frozen=True)
 class SweepOutcome:
-    """How a sweep stands when its controller ends: trials by state, stages that failed, and whether it is complete."""
+    """How a sweep stands when its controller ends: trials by state, stages that failed, and whether it is complete.
+
+    spent: its GPU hours are used; trials that were stopped by that are no failure.
+    """
 
     ref: str
     states: Mapping[TrialState, int]
@@ -51,13 +50,14 @@ class SweepOutcome:
     interrupted: bool
     complete: bool
     note: str = ""
+    spent: bool = False
 
     @property
     def exit_code(self) -> int:
         """Return 0 if nothing failed, 130 after an interrupt, else 1."""
         if self.interrupted:
             return 130
-        return int(bool(self.states.get("failed") or self.states.get("stopped")))
+        return int(bool(self.states.get("failed") or (self.states.get("stopped") and not self.spent)))
 
 
 class Driver:
@@ -83,7 +83,10 @@ class Driver:
         self._watch = Watch(spec, self._source.report)
         self.controller.listen(self._watch.event)
         self._exhausted, self._stalled = False, False
-        self._spent, self._counted = 0.0, 0.0
+        if spec.budget.gpu_hours is not None:
+            at_once = spec.budget.parallel or SEARCH_PARALLEL
+            meter = GpuHours(spec.budget.gpu_hours, at_once, workspace, past.record.created, self._nodes)
+            self.controller.meter = meter
 
     def begin(self) -> None:
         """Take up what earlier controllers began; the source hears again of what is settled."""
@@ -100,6 +103,7 @@ class Driver:
     def round(self) -> bool:
         """Look once at everything; return whether anything changed."""
         changed = self.controller.round()
+        self._drop_unpaid()
         changed = self._settle() or changed
         if self.controller.interrupts or self.controller.left:
             return changed
@@ -130,7 +134,8 @@ class Driver:
             (self._folder / COMPLETE_FILE).unlink(missing_ok=True)
         interrupted = self.controller.interrupts > 0 and not complete
         failures = tuple(self.controller.failures.values())
-        return SweepOutcome(self._ref, states, failures, interrupted, complete, self._why_closed())
+        spent = self._hours_used()
+        return SweepOutcome(self._ref, states, failures, interrupted, complete, self._why_closed(), spent)
 
     def _finished(self) -> bool:
         return not self._live and (self._spent_out() != "" or (not self._waiting and self._why_closed() != ""))
@@ -152,18 +157,22 @@ class Driver:
         failed = sum(trial.state == "failed" for trial in self._trials.values())
         if budget.failures is not None and failed >= max(1, budget.failures):
             return f"{failed} trials failed; its budget allows {budget.failures}"
-        if budget.gpu_hours is not None and self._gpu_hours() >= budget.gpu_hours:
-            return f"its budget of {budget.gpu_hours:g} GPU hours is used"
-        return ""
+        return f"its budget of {budget.gpu_hours:g} GPU hours is used" if self._hours_used() else ""
 
-    def _gpu_hours(self) -> float:
-        now = time.monotonic()
-        if not self._counted or now - self._counted > COST_SECONDS:
-            self._counted = now
-            self.controller.ingest(force=True)
-            attempts = Ledger(self._workspace).attempts()
-            self._spent = sum(each.used * each.gpus for each in attempts if each.key in self._nodes) / 3600
-        return self._spent
+    def _hours_used(self) -> bool:
+        meter = self.controller.meter
+        return meter is not None and meter.over(self.controller.works.values())
+
+    def _drop_unpaid(self) -> None:
+        """Once the GPU hours are used, give up stages that would need some, and those that need such stages."""
+        if self.controller.interrupts or not self._hours_used():
+            return
+        works = self.controller.works
+        for key in [key for live in self._live.values() for key in live.open]:
+            work = works[key]
+            lost = any(works[needed].state == "stopped" for needed in work.node.inputs.values())
+            if work.state == "to do" and (work.node.resources.gpus or lost):
+                self.controller.drop(key, self._spent_out())
 
     def _admit(self) -> bool:
         """Begin as many trials as budget and `parallel` allow, a point's seeds one after the other."""
@@ -185,7 +194,8 @@ class Driver:
         return begun
 
     def _room(self) -> bool:
-        most = self._spec.budget.parallel or (SEARCH_PARALLEL if self._spec.searched else None)
+        shared = self._spec.searched or self._spec.budget.gpu_hours is not None
+        most = self._spec.budget.parallel or (SEARCH_PARALLEL if shared else None)
         return most is None or len(self._live) < most
 
     def _wait(self, point: NewPoint) -> None:
@@ -242,7 +252,7 @@ class Driver:
             self._finish(live.trial, "pruned", "worse than others at the same step")
         elif not self.controller.interrupts:
             failed = bool(states & {"failed", "blocked"})
-            self._finish(live.trial, "failed" if failed else "stopped", self._why(live))
+            self._finish(live.trial, "failed" if failed else "stopped", self._why(live) or self._spent_out())
 
     def _finish(self, trial: TrialRecord, state: TrialState, note: str) -> None:
         self._log.ended(trial.id, state, note)

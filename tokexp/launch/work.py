@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tokexp.durable import write_atomic
+from tokexp.launch.allowance import BUDGET
 from tokexp.launch.attempts import Tail, attempts_of, last_log_line
 from tokexp.launch.base import FAILED, JOB_FILE, STOPPED, Handle
 from tokexp.launch.display import NodeState
@@ -26,11 +27,13 @@ class Work:
     """A stage, how it stands, and its present attempt: `handle` if it is ours, `tail` to follow it.
 
     given_up: its last attempt was stopped because the search gave it up, maybe by an earlier controller.
+    allowance: seconds that its next attempt may work, where a sweep's GPU hours are shared out; None: no limit.
     """
 
     node: StageNode
     state: NodeState = "to do"
     given_up: bool = False
+    allowance: float | None = None
     budget: RetryBudget = field(default_factory=RetryBudget)
     handle: Handle | None = None
     tail: Tail | None = None
@@ -49,8 +52,8 @@ class Failure:
     log: str
 
 
-def stage_job(node: StageNode, workspace: Workspace, name: str) -> StageJob:
-    """Return what a worker is told about a stage of the plan called `name`."""
+def stage_job(node: StageNode, workspace: Workspace, name: str, allowance: float | None = None) -> StageJob:
+    """Return what a worker is told about a stage of the plan called `name`; `allowance` is in seconds."""
     resources = node.resources
     fields: dict[str, Any] = {
         "key": node.key,
@@ -62,6 +65,7 @@ def stage_job(node: StageNode, workspace: Workspace, name: str) -> StageJob:
         "device": resources.device,
         "threads": resources.cpus,
         "gpus": resources.gpus * resources.nodes,
+        "allowance": allowance,
         "cwd": str(Path.cwd()),
         "label": f"{name}/{node.name}: {node.label}",
     }
@@ -78,6 +82,8 @@ def why(tail: Tail, exit_code: int, timed_out: bool = False) -> tuple[Cause, str
         return last["cause"], str(last["message"])
     if reason == "cancel":
         return "cancel", "it was cancelled"
+    if reason == BUDGET:
+        return "budget", "its share of the GPU hours is used"
     if reason == "pruned":
         return "pruned", "the search gave it up"
     if reason == "preempted":

@@ -120,5 +120,6 @@ class StageJob(Spec):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="What to compute on.")
     threads: int = Field(2, ge=1, description="CPU threads.")
     gpus: int = Field(0, ge=0, description="GPUs of all machines together, for the account of what it cost.")
+    allowance: float | None = Field(None, gt=0, description="Seconds that the attempt may work; None: no limit.")
     cwd: str = Field("", description="The folder that relative paths are seen from; the worker's own if empty.")
     label: str = Field("", description="For people: what and in which experiment.")
