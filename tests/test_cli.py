@@ -211,6 +211,11 @@ def test_running_a_sweep_names_the_verb_for_it(capsys: pytest.CaptureFixture[str
     assert "is a sweep; `tokexp sweep sweeps/seitpp/table_7.yaml` carries it out" in capsys.readouterr().err
 
 
+def test_sweeping_an_experiment_names_the_verb_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli._run(["sweep", "experiments/seitpp.yaml"]) == 2
+    assert "is an experiment; `tokexp run experiments/seitpp.yaml` carries it out" in capsys.readouterr().err
+
+
 def test_messages_of_wrong_options_are_plain(capsys: pytest.CaptureFixture[str], spec: Path) -> None:
     assert cli._run(["run", str(spec), "--launcher", "nowhere"]) == 2
     shown = capsys.readouterr().err

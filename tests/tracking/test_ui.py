@@ -30,8 +30,7 @@ def test_the_dashboard_answers_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     finally:
         os.kill(shown.pid, signal.SIGINT)
     assert shown.wait(30) == 0
-    with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", port)) != 0
+    assert not _listens(port)
 
 
 def _page(address: str, seconds: float) -> int:
@@ -43,6 +42,26 @@ def _page(address: str, seconds: float) -> int:
         except OSError:
             assert time.monotonic() < end, "the dashboard never answered"
             time.sleep(0.5)
+
+
+@pytest.mark.slow
+def test_a_dashboard_that_is_killed_takes_its_server_with_it(tmp_path: Path) -> None:
+    workspace = workspace_at(tmp_path)
+    port = _free_port()
+    command = [sys.executable, "-m", "tokexp", "ui", "--port", str(port), "--workspace", str(workspace.root)]
+    shown = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert _page(f"http://127.0.0.1:{port}/", 120) == 200
+    shown.kill()
+    shown.wait()
+    deadline = time.monotonic() + 30
+    while _listens(port):
+        assert time.monotonic() < deadline, "the server outlived its dashboard"
+        time.sleep(0.2)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.slow

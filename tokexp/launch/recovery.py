@@ -19,8 +19,8 @@ Cause = Literal[
 because what it needs did not end well. budget: its share of a sweep's GPU hours was used."""
 
 RESTARTS: Final[Mapping[Cause, int]] = {
-    "lost": 3, "stopped": 3, "timeout": 2, "preempted": 20, "memory": 1, "input": 1, "dependency": 1000, "budget": 10**6,
-    "disk": 0, "code": 0, "nan": 0, "cancel": 0, "pruned": 0,
+    "lost": 3, "stopped": 3, "timeout": 2, "preempted": 20, "memory": 1, "input": 1, "dependency": 1000,
+    "budget": 10**6, "disk": 0, "code": 0, "nan": 0, "cancel": 0, "pruned": 0,
 }  # fmt: skip
 """Restarts for each cause; for those from outside, so many in a row without a newer checkpoint."""
 

@@ -64,7 +64,7 @@ class Spec(BaseModel):
     def _fill_preset(cls, given: Any) -> Any:
         if not isinstance(given, (dict, Mapping)):  # an abstract class alone is slow to ask
             return given
-        given = {key: _tuples(value) if isinstance(value, list) else value for key, value in given.items()}
+        given = {key: _tuples(value) if type(value) is list else value for key, value in given.items()}
         if not cls.PRESETS:
             return given
         name = given.get(cls.PRESET_FIELD, cls.model_fields[cls.PRESET_FIELD].default)
@@ -73,11 +73,13 @@ class Spec(BaseModel):
 
     def relevant(self) -> dict[str, Any]:
         """Return the JSON-ready values of all result-relevant fields, defaults included, neutral ones left out."""
-        found = {name: getattr(self, name) for name in _relevant_fields(type(self))}
-        for name, default in _added_fields(type(self)):
-            if found[name] == default:
-                del found[name]
-        return {name: _plain(value) for name, value in found.items()}
+        values, later = self.__dict__, _added_fields(type(self))
+        found: dict[str, Any] = {}
+        for name in _relevant_fields(type(self)):
+            value = values[name]
+            if name not in later or value != later[name]:
+                found[name] = _plain(value)
+        return found
 
     def relevant_part(self, name: str) -> Any:
         """Return the JSON-ready value of one field, neutral ones inside it left out."""
@@ -94,20 +96,23 @@ def _relevant_fields(spec: type[Spec]) -> tuple[str, ...]:
 
 
 @cache
-def _added_fields(spec: type[Spec]) -> tuple[tuple[str, Any], ...]:
-    return tuple(
-        (name, field.default)
+def _added_fields(spec: type[Spec]) -> dict[str, Any]:
+    return {
+        name: field.default
         for name, field in spec.model_fields.items()
         if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("added")
-    )
+    }
 
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
 def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, (str, int, float)):
+    if type(value) in _SCALARS:
         return value
     if isinstance(value, Spec):
         return value.relevant()

@@ -4,10 +4,15 @@ import json
 from hashlib import blake2b
 from typing import Any
 
+# Made once, and without the search for circles that no spec has: both take longer than the text of a small value.
+_encode = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False, check_circular=False
+).encode
+
 
 def canonical(value: Any) -> str:
     """Return the one JSON text of a value: sorted keys, no spaces, floats by their shortest exact form."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return _encode(value)
 
 
 def digest(value: Any) -> str:

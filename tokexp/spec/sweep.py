@@ -59,7 +59,7 @@ class SweepBudget(Spec):
     """Where a sweep ends, and how much of it runs at once."""
 
     trials: int | None = Field(None, ge=1, description="Most trials (points x seeds); a search needs it.")
-    gpu_hours: float | None = Field(None, gt=0, description="GPU hours of all trials together; none is used beyond them.")
+    gpu_hours: float | None = Field(None, gt=0, description="GPU hours of all trials together, never exceeded.")
     failures: int | None = Field(None, ge=0, description="Failed trials after which no trial is started.")
     parallel: int | None = Field(None, ge=1, description="Most trials at once.")
 

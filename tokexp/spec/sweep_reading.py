@@ -23,7 +23,7 @@ from tokexp.spec.sweep_paths import sweep_keys
 from tokexp.spec.sweep_points import ReadSweep, assembled, faults_of, thaw
 from tokexp.spec.validating import Validated, ordered, placed, rests, validated
 
-__all__ = ["ReadSweep", "is_sweep", "read_sweep", "thaw"]
+__all__ = ["ReadSweep", "is_experiment", "is_sweep", "read_sweep", "thaw"]
 
 
 def read_sweep(file: str | FilePath, overrides: Sequence[str] = ()) -> ReadSweep:
@@ -44,6 +44,16 @@ def is_sweep(file: str | FilePath) -> bool:
         return False
     own = fields_of(SweepSpec).keys() - fields_of(Experiment).keys()
     return isinstance(given, dict) and not own.isdisjoint(given)
+
+
+def is_experiment(file: str | FilePath) -> bool:
+    """Say whether a file is an experiment: it has fields of experiments alone, and none of sweeps alone."""
+    own, others = fields_of(Experiment).keys(), fields_of(SweepSpec).keys()
+    try:
+        given = open_document(file).tree.value
+    except SpecError:
+        return False
+    return isinstance(given, dict) and not (own - others).isdisjoint(given) and (others - own).isdisjoint(given)
 
 
 class _Reader:

@@ -9,6 +9,8 @@ import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from itertools import chain
 from typing import Any
 
 from pydantic import ValidationError
@@ -76,6 +78,7 @@ class Variants:
         self._base = self._validate_base()
         fields = {} if self._base is None else {name: getattr(self._base, name) for name in self._keys}
         self._blocks = {name: _Block(value, _digest(self._base, name), 0) for name, value in fields.items()}
+        self._telling = {name: block.digest for name, block in self._blocks.items() if _tells(name, block.value)}
         self._given = {self._keys[name]: value for name, value in fields.items()}
         self._readers = _readers(tree)
         fields_written = tree.value if isinstance(tree.value, dict) else {}
@@ -83,6 +86,7 @@ class Variants:
         self._memo: dict[tuple[str, ...], _Block | None] = {}
         self._looks: dict[tuple[int, ...], tuple[Finding, ...]] = {}
         self._of_base = [() if self._base is None else tuple(look(self._base)) for _, look in CHECKS]
+        self._concerned: dict[tuple[str, ...], list[int]] = {}
 
     @property
     def base(self) -> Experiment | None:
@@ -102,8 +106,8 @@ class Variants:
             return self._plainly(values)
         except ValidationError:
             return None
-        every = {**self._blocks, **blocks}
-        return Variant(experiment, _identity(every), tuple(self._findings(experiment, blocks, every)))
+        findings = self._findings(experiment, blocks)
+        return Variant(experiment, _identity(blocks, self._telling), findings)
 
     def look(self, values: Sequence[Laid]) -> tuple[Item, Validated[Experiment]]:
         """Return the tree with the values laid over it, references replaced, and all that is wrong with it."""
@@ -116,8 +120,8 @@ class Variants:
         _, found = self.look(values)
         if found.spec is None or found.problems:
             return None
-        every = {name: _Block(None, _digest(found.spec, name), 0) for name in self._keys}
-        return Variant(found.spec, _identity(every), tuple(found.findings))
+        every = {name: _Block(getattr(found.spec, name), _digest(found.spec, name), 0) for name in self._keys}
+        return Variant(found.spec, _identity(every, {}), tuple(found.findings))
 
     def _validate_base(self) -> Experiment | None:
         if self._problems or not isinstance(self.resolved.value, dict):
@@ -174,19 +178,21 @@ class Variants:
             root = resolve(root, problems)
         return to_plain(root.value[name]) if name in root.value else None
 
-    def _findings(
-        self, experiment: Experiment, touched: Mapping[str, _Block], blocks: Mapping[str, _Block]
-    ) -> Iterator[Finding]:
-        """Yield the findings of an experiment; a check is not repeated for blocks that it has seen together."""
-        for number, (names, look) in enumerate(CHECKS):
-            if touched.keys().isdisjoint(names):
-                yield from self._of_base[number]
-                continue
-            key = (number, *[blocks[name].number for name in names])
-            found = self._looks.get(key)
-            if found is None:
-                found = self._looks[key] = tuple(look(experiment))
-            yield from found
+    def _findings(self, experiment: Experiment, touched: Mapping[str, _Block]) -> tuple[Finding, ...]:
+        """Return the findings of an experiment; a check is not repeated for blocks that it has seen together."""
+        names = tuple(touched)
+        if names not in self._concerned:
+            self._concerned[names] = [
+                number for number, (read, _) in enumerate(CHECKS) if not touched.keys().isdisjoint(read)
+            ]
+        found = list(self._of_base)
+        for number in self._concerned[names]:
+            read, look = CHECKS[number]
+            key = (number, *[touched[name].number if name in touched else 0 for name in read])
+            if key not in self._looks:
+                self._looks[key] = tuple(look(experiment))
+            found[number] = self._looks[key]
+        return tuple(chain.from_iterable(found))
 
 
 class _TogetherError(Exception):
@@ -197,15 +203,26 @@ def _digest(experiment: Experiment | None, name: str) -> str:
     return "" if experiment is None or name in NOT_IDENTITY else digest(experiment.relevant_part(name))
 
 
-def _identity(blocks: Mapping[str, _Block]) -> str:
-    return digest({name: block.digest for name, block in blocks.items() if _tells(name, block.value)})
+def _identity(blocks: Mapping[str, _Block], others: Mapping[str, str]) -> str:
+    """Return the digest of what tells an experiment from others: its blocks, and the digests of the base's others."""
+    digests = {name: each for name, each in others.items() if name not in blocks}
+    return digest({**digests, **{name: block.digest for name, block in blocks.items() if _tells(name, block.value)}})
 
 
 def _tells(name: str, value: Any) -> bool:
     """Return whether a block is part of an identity: later ones (see `added`) only where they are written."""
-    extra = Experiment.model_fields[name].json_schema_extra
-    is_added = isinstance(extra, dict) and bool(extra.get("added"))
-    return name not in NOT_IDENTITY and not (is_added and value == Experiment.model_fields[name].default)
+    return name not in NOT_IDENTITY and not (name in _later_blocks() and value == _later_blocks()[name])
+
+
+@cache
+def _later_blocks() -> dict[str, Any]:
+    """Return the blocks that the language got later, with their defaults."""
+    fields = Experiment.model_fields.items()
+    return {
+        name: field.default
+        for name, field in fields
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("added")
+    }
 
 
 def _readers(tree: Item) -> dict[str, tuple[str, ...]]:

@@ -77,12 +77,21 @@ def dotted(path: Path) -> str:
 
 def to_plain(item: Item, without: frozenset[Path] = frozenset(), path: Path = ()) -> Any:
     """Return the plain value of an item; keys whose path is in `without` and faulty ones are left out."""
+    if not without:
+        return _all_plain(item)
     if isinstance(item.value, dict):
         kept = {key: child for key, child in item.value.items() if (*path, key) not in without}
         return {key: to_plain(child, without, (*path, key)) for key, child in kept.items() if child.value is not FAULTY}
     if isinstance(item.value, list):
         return [to_plain(child, without, (*path, index)) for index, child in enumerate(item.value)]
     return item.value
+
+
+def _all_plain(item: Item) -> Any:
+    value = item.value
+    if isinstance(value, dict):
+        return {key: _all_plain(child) for key, child in value.items() if child.value is not FAULTY}
+    return [_all_plain(child) for child in value] if isinstance(value, list) else value
 
 
 def from_plain(value: Any, place: Place) -> Item:

@@ -102,12 +102,13 @@ def _refuse_taken(host: str, port: int) -> None:
 
 def _start_server(workspace: Workspace, host: str, port: int) -> "subprocess.Popen[bytes]":
     command = [
+        sys.executable, "-m", "tokexp.tracking.server",
         sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1",
         "--backend-store-uri", local_uri(workspace), "--default-artifact-root", artifact_uri(workspace),
     ]  # fmt: skip
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
     return subprocess.Popen(
-        command, env=environment, cwd=workspace.root, start_new_session=True, stdin=subprocess.DEVNULL,
+        command, env=environment, cwd=workspace.root, start_new_session=True, stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
     )  # fmt: skip
 

@@ -35,7 +35,7 @@ from tokexp.report.sweep_live import sweep_display
 from tokexp.spec.cluster import ClusterSpec
 from tokexp.spec.cluster_reading import read_cluster
 from tokexp.spec.experiment import Experiment
-from tokexp.spec.sweep_reading import ReadSweep, read_sweep
+from tokexp.spec.sweep_reading import ReadSweep, is_experiment, read_sweep
 from tokexp.verbs.detached import start_detached
 from tokexp.verbs.printing import console, print_json, say
 from tokexp.verbs.running import open_launcher
@@ -80,6 +80,8 @@ def sweep(file: str | Path, overrides: Sequence[str], workspace: str | Path | No
     """
     how.check()
     found = resolve_workspace(workspace)
+    if is_experiment(file):
+        raise InputError(f"{file} is an experiment; `tokexp run {file}` carries it out")
     read = read_sweep(file, overrides)
     cluster = None if how.on is None else read_cluster(how.on).cluster
     plan = None if read.sweep.searched else build_sweep_plan(read)
