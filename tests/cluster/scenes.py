@@ -14,6 +14,7 @@ from tokexp.launch.base import STOP_FILE
 MakeSite = Callable[..., Site]
 SCENES: dict[str, Callable[[MakeSite], Any]] = {}
 QUIET = {"exclude": "n2,n3,n4"}
+HOURS = 40 / 3600
 MIDDLE = 75
 """The step of the first of the experiment's checkpoints."""
 
@@ -125,6 +126,70 @@ def searches_advance_by_ticks(make_site: MakeSite) -> Site:
             set={"tasks.finetune.train.steps": 500}, budget={"trials": 4, "parallel": 2},
         )  # fmt: skip
         wait_for("the search is complete", 300, complete, pause=1)
+    site.finish()
+    return site
+
+
+@_scene
+def a_driver_job_takes_a_search_to_its_end(make_site: MakeSite) -> tuple[Site, str]:
+    """Nobody ticks: a job drives the sweep, is put back into the queue in the middle, and goes on."""
+    site = make_site("driven")
+    site.profile(options=QUIET)
+    with Hold(site, MIDDLE) as hold:
+        site.submit(
+            "--driver", "slurm", space={"tasks.finetune.train.lr": {"choice": [1e-3, 2e-3, 3e-3]}},
+            sampler={"kind": "grid"}, budget={"trials": 3, "parallel": 1},
+        )  # fmt: skip
+        hold.job()
+        (driver,) = [line.split()[0] for line in site.cluster.run("squeue", "-h", "-o", "%i %j").splitlines()
+                     if line.split()[1].startswith(site.ref) and "driver" in line]  # fmt: skip
+        site.cluster.run("scontrol", "requeue", driver)
+        for pid in hold.held.values():
+            wake(pid)
+    wait_for("the search is complete", 400, lambda: site.status()["complete"], pause=2)
+    site.finish()
+    return site, driver
+
+
+@_scene
+def wrong_accounting_is_overruled(make_site: MakeSite) -> Site:
+    """Each tick meets another `sacct`: none, one that fails, one that says nothing, one that lies."""
+    site = make_site("accounting")
+    site.profile(options=QUIET)
+    kinds = iter(["exit 127", "echo 'error: no accounting' >&2; exit 1", "exit 0", "sleep 2; exit 1"])
+    lie = 'for n in $(seq 1 400); do echo "$n|RUNNING|0:0|None"; done'
+
+    def complete() -> bool:
+        site.accounting(next(kinds, lie))
+        site.tokexp("tick", site.ref)
+        return bool(site.status()["complete"])
+
+    site.accounting("exit 127")
+    site.submit(
+        space={"tasks.finetune.train.lr": {"choice": [1e-3, 2e-3]}}, sampler={"kind": "grid"},
+        budget={"trials": 2, "parallel": 1}, set={"tasks.finetune.train.steps": 40},
+    )  # fmt: skip
+    wait_for("the search is complete", 300, complete, pause=1)
+    site.finish()
+    return site
+
+
+@_scene
+def gpu_hours_hold_between_ticks(make_site: MakeSite) -> Site:
+    """Two trials that would never end, on one GPU each: what they may use is known to the jobs themselves."""
+    site = make_site("hours")
+    one = {"cpus": 1, "memory": "1 GB", "device": "cpu"}
+    site.profile(options=QUIET, resources={"default": one, "downstream": {**one, "gpus": 1}})
+    site.submit(
+        cases={"a": {}, "b": {"tasks.finetune.train.lr": 0.002}}, set={"tasks.finetune.train.steps": 1_000_000},
+        budget={"gpu_hours": HOURS, "parallel": 2},
+    )  # fmt: skip
+
+    def complete() -> bool:
+        site.tokexp("tick", site.ref, code=None)
+        return bool(site.status()["complete"])
+
+    wait_for("the hours are used", 300, complete, pause=10)
     site.finish()
     return site
 

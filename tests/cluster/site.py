@@ -46,6 +46,8 @@ class Site:
         (folder / "experiment.yaml").write_text(EXPERIMENT)
         self.profile()
         self.ref = ""
+        self.programs: Path | None = None
+        """A folder whose programs tokexp's commands find before SLURM's own."""
 
     def profile(self, **fields: Any) -> None:
         """Write the cluster profile: the development cluster's, and some fields."""
@@ -55,7 +57,10 @@ class Site:
     def tokexp(self, *arguments: str, code: int | None = 0) -> str:
         """Run one of tokexp's commands in a process of its own and return what it prints."""
         command = [sys.executable, "-m", "tokexp", *arguments, "--workspace", str(self.workspace.root)]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
+        path = os.pathsep.join(str(each) for each in (self.programs, os.environ["PATH"]) if each)
+        done = subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, env={**os.environ, "PATH": path}
+        )
         assert code is None or done.returncode == code, f"{arguments} ended with {done.returncode}: {done.stderr}"
         return done.stdout
 
@@ -71,6 +76,21 @@ class Site:
         document = {"schema": 1, "name": self.name, "experiment": "experiment.yaml", **sweep}
         (self.folder / "sweep.yaml").write_text(yaml.safe_dump(document))
         self.ref = json.loads(self.tokexp("sweep", "sweep.yaml", "--json", *options))["ref"]
+
+    def accounting(self, script: str) -> None:
+        """Put a shell script in the place of `sacct` for tokexp's commands from now on."""
+        self.programs = self.folder / "programs"
+        self.programs.mkdir(exist_ok=True)
+        (self.programs / "sacct").write_text(f"#!/bin/sh\n{script}\n")
+        (self.programs / "sacct").chmod(0o755)
+
+    def gpu_seconds(self) -> float:
+        """Return the GPU seconds of all attempts, by their own events."""
+        total = 0.0
+        for attempt in self.attempts():
+            events = read_events(attempt / "events.jsonl")[0]
+            total += (events[-1]["t"] - events[0]["t"]) * events[0]["gpus"] if events else 0.0
+        return total
 
     def status(self) -> dict[str, Any]:
         """Return what `tokexp status` says of the sweep."""

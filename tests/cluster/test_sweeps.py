@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.cluster.scenes import HOURS
 from tests.cluster.site import Site
 
 # One process of pytest works with the cluster.
@@ -46,6 +47,26 @@ def test_searches_advance_by_ticks(scene: Scene) -> None:
     states = {trial["values"]["tasks.finetune.train.lr"]: trial["state"] for trial in trials}
     assert len(trials) == 4
     assert states == {1e-3: "done", 2e-3: "done", 1e-9: "pruned", 2e-9: "pruned"}
+
+
+def test_a_driver_job_takes_a_search_to_its_end(scene: Scene) -> None:
+    site, driver = scene("a_driver_job_takes_a_search_to_its_end")
+    assert site.states() == ["done", "done", "done"]
+    assert len(site.attempts()) == 3
+    assert len([run for run in site.cluster.runs(site.ref) if run.job == driver]) >= 2, "the driver itself was requeued"
+
+
+def test_wrong_accounting_is_overruled(scene: Scene) -> None:
+    site = scene("wrong_accounting_is_overruled")
+    assert site.states() == ["done", "done"]
+    assert len(site.attempts()) == 2
+
+
+def test_gpu_hours_hold_between_ticks(scene: Scene) -> None:
+    site = scene("gpu_hours_hold_between_ticks")
+    assert set(site.states()) == {"stopped"}
+    assert 0.7 * HOURS * 3600 < site.gpu_seconds() <= HOURS * 3600
+    assert all("GPU hours" in trial["note"] for trial in site.status()["trials"])
 
 
 def test_two_nodes_train_as_one(scene: Scene) -> None:

@@ -13,11 +13,12 @@ import pytest
 from tests.launch import fake_trials
 from tests.launch.fake_trials import BASE, drive
 from tokexp.launch.allowance import raise_to, seconds_used, within
+from tokexp.launch.driving import go_on
 from tokexp.launch.local import LocalLauncher
 from tokexp.launch.slots import Slots
 from tokexp.ledger.events import EventLog, read_events
 from tokexp.ledger.records import Ledger
-from tokexp.ledger.sweeps import is_complete, load_sweep
+from tokexp.ledger.sweeps import is_complete, load_sweep, read_trials
 from tokexp.ledger.workspace import Workspace
 
 GRID = "grid: {tasks.finetune.train.lr: [0.01, 0.02, 0.03, 0.04]}\n"
@@ -51,7 +52,7 @@ def launcher():
 def gpu_seconds(workspace):
     """Return the GPU seconds of all attempts by their own events, independently of the ledger."""
     total = 0.0
-    for folder in workspace.attempts.iterdir():
+    for folder in workspace.attempts.glob("*"):
         events = read_events(folder / "events.jsonl")[0]
         if events and events[0]["gpus"]:
             total += (events[-1]["t"] - events[0]["t"]) * events[0]["gpus"]
@@ -123,6 +124,24 @@ def test_controllers_that_are_killed_do_not_make_the_budget_larger(workspace, wr
     drive(workspace, file, launcher=launcher)
     assert 2.0 < gpu_seconds(workspace) <= 4.0
     assert max(finished(workspace).values()) == 1
+
+
+def test_trials_of_a_dead_controller_are_settled_when_the_hours_are_gone(workspace, write):
+    file = write(GRID, 4.0)
+    program = fake_trials.PROGRAM.replace("fake_trials import main", "test_gpu_hours import main")
+    process = subprocess.Popen([sys.executable, "-c", program, str(workspace.root), str(file)])
+    deadline = time.monotonic() + 60
+    while gpu_seconds(workspace) < 2.8 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    time.sleep(3.0)  # Its attempts end by themselves: they know their shares.
+    ref = read_trials(next(workspace.sweeps.iterdir())).ref
+    with launcher() as chosen:
+        outcome = go_on(workspace, ref, chosen, stay=True)
+    assert gpu_seconds(workspace) <= 4.0
+    assert outcome.complete
+    assert "planned" not in outcome.states
 
 
 def test_work_that_does_not_look_is_ended_when_its_seconds_are_used(tmp_path):

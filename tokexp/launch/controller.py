@@ -122,7 +122,7 @@ class Controller:
             ready = self.meter.admit(ready, self.works.values())
         if ready and not self.interrupts:
             # With GPU hours to share out, nothing is sent that would hold a share while it waits.
-            waiting = [work for work in self._open.values() if work.state == "to do" and self.meter is None]
+            waiting = [work for work in self._open.values() if work.state == "to do"] if self.meter is None else ready
             for work in submit(ready, waiting, self.works, self._workspace, self._launcher, self.name):
                 self._set(work, "queued")
         self.ingest()

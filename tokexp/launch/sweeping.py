@@ -138,7 +138,9 @@ class Driver:
         return SweepOutcome(self._ref, states, failures, interrupted, complete, self._why_closed(), spent)
 
     def _finished(self) -> bool:
-        return not self._live and (self._spent_out() != "" or (not self._waiting and self._why_closed() != ""))
+        if self._live or (self._hours_used() and self._begun_before()):
+            return False
+        return self._spent_out() != "" or (not self._waiting and self._why_closed() != "")
 
     def _total(self) -> int | None:
         bound, known = self._spec.budget.trials, self._source.total
@@ -177,6 +179,11 @@ class Driver:
     def _admit(self) -> bool:
         """Begin as many trials as budget and `parallel` allow, a point's seeds one after the other."""
         begun = False
+        # What an earlier controller began is settled even without GPU hours: some of its stages need none.
+        while self._hours_used() and self._room() and (before := self._begun_before()):
+            self._waiting.remove(before[0])
+            self._start(*before[0])
+            begun = True
         while self._room() and not self._spent_out():
             if self._waiting:
                 self._start(*self._waiting.pop(0))
@@ -192,6 +199,9 @@ class Driver:
             if not any(trial.id in self._trials for trial in point.trials):
                 self._wait(point)
         return begun
+
+    def _begun_before(self) -> list[tuple[NewPoint, TrialRecord]]:
+        return [each for each in self._waiting if each[1].id in self._trials]
 
     def _room(self) -> bool:
         shared = self._spec.searched or self._spec.budget.gpu_hours is not None
