@@ -58,9 +58,8 @@ def test_an_attempt_without_gpus_has_as_many_processes_as_it_asks_for(tmp_path):
     assert {(member["WORLD_SIZE"], member["OMP_NUM_THREADS"]) for member in members} == {("3", "2")}
 
 
-def test_the_first_process_may_go_on_alone_when_the_others_have_done_their_part(tmp_path, monkeypatch):
-    monkeypatch.setattr("tokexp.launch.local.GRACE", 0.1)
-    script = "import os, time; time.sleep(1.5 if os.environ['RANK'] == '0' else 0)"
+def ends_of_two_processes(script: str, tmp_path: Path) -> list[int]:
+    """Return the exit codes that are told of an attempt of two processes; the script tells them apart by RANK."""
     folder = tmp_path / "attempt"
     folder.mkdir()
     local = LocalLauncher(command=(sys.executable, "-c", script), slots=Slots(8, ()))
@@ -69,21 +68,19 @@ def test_the_first_process_may_go_on_alone_when_the_others_have_done_their_part(
     while not ended and time.monotonic() < limit:
         ended = local.poll()
         time.sleep(0.02)
-    assert [each.exit_code for each in ended] == [0]
+    return [each.exit_code for each in ended]
+
+
+def test_the_first_process_may_go_on_alone_when_the_others_have_done_their_part(tmp_path, monkeypatch):
+    monkeypatch.setattr("tokexp.launch.local.GRACE", 0.1)
+    script = "import os, time; time.sleep(1.5 if os.environ['RANK'] == '0' else 0)"
+    assert ends_of_two_processes(script, tmp_path) == [0]
 
 
 def test_a_process_that_failed_ends_the_others(tmp_path, monkeypatch):
     monkeypatch.setattr("tokexp.launch.local.GRACE", 0.1)
     script = "import os, sys, time; time.sleep(60) if os.environ['RANK'] == '0' else sys.exit(1)"
-    folder = tmp_path / "attempt"
-    folder.mkdir()
-    local = LocalLauncher(command=(sys.executable, "-c", script), slots=Slots(8, ()))
-    local.submit(folder, Resources(cpus=1, processes=2))
-    ended, limit = [], time.monotonic() + 20
-    while not ended and time.monotonic() < limit:
-        ended = local.poll()
-        time.sleep(0.02)
-    assert [each.exit_code for each in ended] == [-9]
+    assert ends_of_two_processes(script, tmp_path) == [-9]
 
 
 def test_attempts_are_sessions_of_their_own(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,14 @@ def test_the_terminal_shows_means_differences_significance_and_failures(workspac
     assert "finetune: the loss is not finite at step 5" in text
     assert "paired by seed" in text
     assert "without shared stages" in text
+
+
+def test_cases_that_came_to_the_same_as_another_are_named(workspace: Workspace) -> None:
+    result = sweep_result(workspace, recorded_sweep(workspace, CASES, baseline="SeiT"))
+    assert not any("run once" in note for note in case_sheet(result).notes)
+    merged = [replace(row, also=("first", "second") if row.name == "color" else ()) for row in result.cases]
+    notes = case_sheet(replace(result, cases=tuple(merged))).notes
+    assert "the same as another, and run once: first (see color), second (see color)" in notes
 
 
 def test_one_seed_is_said_to_be_one(workspace: Workspace) -> None:

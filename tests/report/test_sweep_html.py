@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from base64 import b64decode
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from tests.recorded import workspace_at
 from tests.recorded_sweeps import recorded_search, recorded_sweep
 from tests.report.test_html import _Tags
 from tokexp.ledger.workspace import Workspace
+from tokexp.report.case_figures import curve_figure
+from tokexp.report.drawing import COLOURS, GREY
 from tokexp.report.sweep_html import sweep_html
+from tokexp.report.trials import sweep_result
 
 CASES = {
     "SeiT": {0: 0.70, 1: 0.72, 2: 0.71},
@@ -128,6 +132,16 @@ def test_learning_curves_are_one_for_what_cases_share_and_one_each_for_what_they
     assert "pretrain" in texts
     assert "finetune" in texts
     assert {"SeiT, color", "SeiT", "color", "half"} <= set(texts)
+
+
+def test_a_baseline_is_grey_and_several_of_them_can_be_told_apart(workspace: Workspace) -> None:
+    sweep = recorded_sweep(workspace, CASES, baseline="SeiT")
+    result = sweep_result(workspace, sweep)
+    both = [replace(row, is_baseline=row.name in ("SeiT", "color")) for row in result.cases]
+    single = curve_figure(workspace, sweep, result)
+    several = curve_figure(workspace, sweep, replace(result, cases=tuple(both)))
+    assert single.count(GREY) > several.count(GREY)
+    assert several.count(COLOURS[2]) > single.count(COLOURS[2])
 
 
 @pytest.mark.slow

@@ -118,6 +118,27 @@ def test_all_points_of_a_finite_space_are_tried_and_then_nothing_is_left(tmp_pat
     assert Search(tmp_path, sweep_of(SIX, sampler={"kind": "random"})).ask() is None
 
 
+@pytest.mark.parametrize("kind", ["random", "nsga2", "cmaes", "gp"])
+def test_a_sampler_that_repeats_itself_is_given_what_it_left_out_also_over_restarts(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(study_module, "MOST_REPEATS", 2)
+    space = {"a": {"int": [1, 3]}, "b": {"int": [1, 4]}}
+    sweep = sweep_of(space, sampler={"kind": kind})
+
+    def all_asked(folder, restarts):
+        search, found = Search(folder, sweep), []
+        while (asked := search.ask()) is not None:
+            found.append((asked.same_as is None, canonical(asked.values)))
+            search.tell(asked.number, [-asked.values["a"]])
+            search = Search(folder, sweep) if restarts else search
+        return found
+
+    found = all_asked(tmp_path / "one", restarts=False)
+    assert len({values for _, values in found}) == 12
+    news = [new for new, _ in found]
+    assert all(any(news[place : place + 3]) for place in range(len(news) - 2))
+    assert all_asked(tmp_path / "two", restarts=True) == found
+
+
 def test_a_hundred_duplicates_in_a_row_end_a_space_that_is_too_large_to_count(tmp_path, monkeypatch):
     monkeypatch.setattr(study_module, "MOST_COUNTED", 0)
     search = Search(tmp_path, sweep_of({"a": {"choice": [1, 2]}}, sampler={"kind": "random"}))

@@ -13,7 +13,7 @@ from tokexp.spec.sweep_reading import is_sweep, read_sweep
 MEASURES = [name for name, _ in kinds()["evaluate"]]
 ONE_OF_THEM = f"{', '.join(MEASURES[:-1])} or {MEASURES[-1]}"
 SPACE = "space: {tokenizer.codebook_size: {int: [8, 64]}}\n"
-TWO = "metrics: [{name: finetune/top1, direction: maximize}, {name: storage/total, direction: minimize}]\n"
+TWO = "metrics: [{name: finetune/top1, direction: maximize}, {name: storage/bytes, direction: minimize}]\n"
 
 CASES: list[tuple[str, list[str]]] = [
     # Paths of the experiment that do not exist.
@@ -52,8 +52,8 @@ CASES: list[tuple[str, list[str]]] = [
     ("grid: {tasks.probe.lrs: [[0.1], [0.2, -1]]}",
      ["4:39: grid.tasks.probe.lrs.1.1: -1 given; a number above 0 is needed"]),
     ("grid:\n  data:\n    - {kind: digits}\n    - {kind: digit}",
-     ["7:14: grid.data.1.kind: unknown kind 'digit'; allowed: digits, image_folder, torchvision, seit_release; "
-      "did you mean digits?"]),
+     ["7:14: grid.data.1.kind: unknown kind 'digit'; allowed: digits, image_folder, torchvision, seit_release, "
+      "token_store; did you mean digits?"]),
     ("cases: {a: {augment.task: '${policies.p}'}}\npolicies: {p: [{kind: mixup, alpha: -1}]}",
      ["5:37: policies.p.0.alpha: -1 given; a number above 0 is needed"]),
     ("cases: {a: {augment.task: '${policies.q}'}}\npolicies: {p: []}",
@@ -122,9 +122,24 @@ CASES: list[tuple[str, list[str]]] = [
      ["4:18: metrics.0.name: 'top1' given; a stage and a metric are needed, such as finetune/top1 or "
       "storage/bytes_per_image",
       "4:35: metrics.0.direction: 'up' given; one of maximize or minimize is needed"]),
-    (SPACE + "budget: {trials: 2}\nconstraints: [{metric: storge/total, at_most: 5}]",
-     ["6:24: constraints.0.metric: storge/total given; the experiment has no storge; did you mean storage/total?"]),
-    (SPACE + "budget: {trials: 2}\nconstraints: [{metric: storage/total}]",
+    ("metrics: [{name: finetune/top11, direction: maximize}]",
+     ["4:18: metrics.0.name: finetune/top11 given; finetune reports no top11; did you mean top1?"]),
+    ("metrics: [{name: finetune/val_top1, direction: maximize}]",
+     ["4:18: metrics.0.name: finetune/val_top1 given; finetune reports no val_top1; the task's `validation` is needed "
+      "for it"]),
+    ("metrics: [{name: storage/total, direction: minimize}]",
+     ["4:18: metrics.0.name: storage/total given; storage reports no total; there are bytes and bytes_per_image"]),
+    ("metrics: [{name: finetune/noise/loss, direction: minimize}]",
+     ["4:18: metrics.0.name: finetune/noise/loss given; finetune/noise reports no loss; there are "
+      "mean_class_top1, top1 and top5"]),
+    (SPACE + "budget: {trials: 2}\npruner: {kind: median, stage: finetune, metric: val_top1}",
+     ["6:49: pruner.metric: val_top1 given; finetune reports no val_top1 on the way; the task's `validation` is needed "
+      "for it"]),
+    (SPACE + "budget: {trials: 2}\npruner: {kind: median, stage: probe}",
+     ["6:1: pruner.metric: probe is a probe, which reports nothing on the way"]),
+    (SPACE + "budget: {trials: 2}\nconstraints: [{metric: storge/bytes, at_most: 5}]",
+     ["6:24: constraints.0.metric: storge/bytes given; the experiment has no storge; did you mean storage/bytes?"]),
+    (SPACE + "budget: {trials: 2}\nconstraints: [{metric: storage/bytes}]",
      ["6:15: constraints.0: one of at_most and at_least is needed"]),
     ("grid: {tokenizer.codebook_size: [8]}\npublished: table7",
      ["5:12: published: 'table7' given; a paper and a table are needed, such as seitpp/table-7"]),
@@ -166,6 +181,11 @@ CASES: list[tuple[str, list[str]]] = [
     ("space: {tokenizer.codebook_size: {choice: []}, objective.train.lr: {float: [0.2, 0.1]}}\nbudget: {trials: 4}",
      ["4:35: space.tokenizer.codebook_size.choice: a list of 0 given; a list of values, not empty, is needed",
       "4:48: space.objective.train.lr: the lower bound 0.2 must be below the upper bound 0.1"]),
+    ("grid: {storage.fraction: [0.1, 0.2]}\nexclude: [{storage.fraction: {greater: 0.1}}]",
+     ["5:31: exclude.0.storage.fraction.greater: unknown field; allowed here: one_of, not, below, above, at_least, "
+      "at_most"]),
+    ("space: {tokenizer.codebook_size: {choice: [8, 16, 8]}}\nbudget: {trials: 4}",
+     ["4:51: space.tokenizer.codebook_size.choice.2: 8 is written twice; keep one of them"]),
     ("space: {objective.train.lr: {float: [0, 0.1], log: true}}\nbudget: {trials: 4}",
      ["4:9: space.objective.train.lr: the lower bound 0.0 must be above 0 where log is true"]),
     ("space: {objective.train.lr: {float: [0.1, 0.2], log: true, step: 0.01}}\nbudget: {trials: 4}",
@@ -208,7 +228,7 @@ CASES: list[tuple[str, list[str]]] = [
      ["4:80: space.tokenizer.seed.when: the sampler cmaes takes no conditions"]),
     (SPACE + "budget: {trials: 2}\nsampler: {kind: cmaes}",
      ["6:17: sampler.kind: cmaes needs two dimensions or more; tpe and random search one"]),
-    (SPACE + "budget: {trials: 2}\nsampler: {kind: random}\nconstraints: [{metric: storage/total, at_most: 5}]",
+    (SPACE + "budget: {trials: 2}\nsampler: {kind: random}\nconstraints: [{metric: storage/bytes, at_most: 5}]",
      ["7:1: constraints: the sampler random takes no account of constraints; tpe, nsga2, nsga3 or gp do"]),
     ("space: {objective.train.lr: {float: [0.1, 0.2]}}\nsampler: {kind: grid}",
      ["4:9: space.objective.train.lr: the sampler grid needs a step, or choices"]),

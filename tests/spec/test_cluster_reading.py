@@ -70,7 +70,7 @@ def test_a_resolved_profile_reads_back_as_the_same(tmp_path: Path) -> None:
          ["2:7: name: 'a b' given; letters, digits, '_', '.' and '-' are needed, a letter or digit first",
           "3:1: partition: a list of 1 given; text is needed",
           "4:10: account: '' given; one line of text is needed"]),
-        ("options: {array: 1-5, time: 5, --exclusive: true, Foo: 1, gres: [a], x: \"a\\nb\"}",
+        ("options: {array: 1-5, time: 5, --exclusive: true, Foo: 1, gres: [a], xy: \"a\\nb\"}",
          ["2:11: options.array: tokexp sets --array itself; parallel and max_array shape arrays",
           "2:23: options.time: tokexp sets --time itself; use time, or resources",
           "2:32: options.--exclusive: '--exclusive' given; the long name of an option of sbatch is needed, without the "
@@ -78,7 +78,9 @@ def test_a_resolved_profile_reads_back_as_the_same(tmp_path: Path) -> None:
           "2:51: options.Foo: 'Foo' given; the long name of an option of sbatch is needed, without the dashes "
           "before it",
           "2:59: options.gres: text, a number, true (an option without a value) or null (left out) is needed",
-          "2:73: options.x: 'a\\nb' given; one line of text is needed"]),
+          "2:74: options.xy: 'a\\nb' given; one line of text is needed"]),
+        ("options: {p: gpu}",
+         ["2:11: options.p: 'p' given; the long name of an option of sbatch is needed, without the dashes before it"]),
         ("options: {mail_type: END, mail-type: END}\npartition: a\nstages: {tokens: {qos: x, options: {qos: y}}}",
          ["2:27: options.mail-type: this is mail_type once more; keep one of them",
           "4:42: stages.tokens.options.qos: qos is written as a field too; keep one of them"]),

@@ -227,7 +227,7 @@ def test_a_resolved_sweep_reads_back_as_the_same(tmp_path: Path, with_sources: b
         "space: {tokenizer.codebook_size: {choice: [8, 16]}, objective.train.lr: {float: [0.1, 0.2], log: true}, "
         "storage.fraction: {float: [0.1, 1.0], when: {tokenizer.codebook_size: {not: 8}, case: [SeiT, both]}}}\n"
         "exclude: [{case: SeiT, objective.train.lr: {at_least: 0.15, below: 0.16}}]\nbudget: {trials: 60}\n"
-        "pruner: {kind: patience, then: {kind: median}}\nconstraints: [{metric: storage/total, at_most: 1000}]\n"
+        "pruner: {kind: patience, then: {kind: median}}\nconstraints: [{metric: storage/bytes, at_most: 1000}]\n"
     )
     read = sweep(tmp_path, text)
     again = write(tmp_path, to_yaml(read.sweep, read.sources if with_sources else None), "again.yaml")

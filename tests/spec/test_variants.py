@@ -171,3 +171,17 @@ def test_thousands_of_points_are_told_apart(tmp_path: Path) -> None:
 def test_a_variant_that_cannot_be_made_is_said_by_the_sweep(tmp_path: Path) -> None:
     with pytest.raises(SpecError):
         sweep(tmp_path, "grid: {tokenizer.codebook_size: [8]}\n").experiment({"nowhere": 1})
+
+
+def test_another_folder_of_images_is_another_point(tmp_path: Path) -> None:
+    text = GOOD.replace("data: {kind: digits}", "data: {kind: image_folder, root: first, image_size: 8}")
+    assert text != GOOD
+    variants = Variants(open_document(write(tmp_path, text)).tree)
+    first, second, again = (
+        variants.at(laid_plain({"data.root": root}, "sweep.yaml")) for root in ("first", "second", "second")
+    )
+    assert first is not None
+    assert second is not None
+    assert again is not None
+    assert first.identity != second.identity
+    assert second.identity == again.identity

@@ -48,6 +48,14 @@ def test_chosen_metrics_are_shown(workspace: Workspace, capsys: pytest.CaptureFi
         comparing.compare(["ablation"], workspace.root, "probe/top1", None, json=False)
 
 
+def test_what_is_named_twice_is_one_line(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    comparing.compare(["ablation", "ablation:color", "ablation"], workspace.root, None, None, json=True)
+    names = [entry["name"] for entry in json.loads(capsys.readouterr().out)["entries"]]
+    assert names == ["ablation:SeiT", "ablation:color", "ablation:half"]
+    with pytest.raises(InputError, match="nothing to compare"):
+        comparing.compare(["ablation:SeiT", "ablation:SeiT"], workspace.root, None, None, json=False)
+
+
 def test_one_line_is_nothing_to_compare(workspace: Workspace) -> None:
     with pytest.raises(InputError, match="nothing to compare"):
         comparing.compare(["ablation:SeiT"], workspace.root, None, None, json=False)

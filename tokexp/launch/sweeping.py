@@ -151,7 +151,7 @@ class Driver:
         bound, seeds = self._spec.budget.trials, len(self._spec.seeds)
         if bound is not None and len(self._trials.keys() | {trial.id for _, trial in self._waiting}) + seeds > bound:
             return f"its budget of {bound} trials is used"
-        return self._spent_out() or ("all of its points were tried" if self._exhausted else "")
+        return self._spent_out() or (self._source.exhausted if self._exhausted else "")
 
     def _spent_out(self) -> str:
         """Return what was used up, so that nothing at all begins any more, or nothing."""

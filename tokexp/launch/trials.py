@@ -17,6 +17,7 @@ from tokexp.spec.sweep_reading import ReadSweep
 if TYPE_CHECKING:
     from tokexp.search.records import Asked
 
+ALL_TRIED = "all of its points were tried"
 MOST_REJECTED = 100
 """Points in a row that are excluded or invalid, after which a search is given up."""
 
@@ -43,6 +44,10 @@ class Source(Protocol):
     """Gives points one after the other, and hears what became of them. `total`: how many trials, if that is known."""
 
     total: int | None
+
+    @property
+    def exhausted(self) -> str:
+        """Return why there are no more points, once `next` has none."""
 
     def next(self) -> NewPoint | None:
         """Return the next point that nobody has tried; None if there is none now."""
@@ -71,6 +76,11 @@ class StaticSource:
             self._points[trial.point.id] = NewPoint(number, (*earlier, trial), own)
         self._left = list(self._points.values())
         self.total: int | None = len(plan.trials)
+
+    @property
+    def exhausted(self) -> str:
+        """Return why there are no more points."""
+        return ALL_TRIED
 
     def next(self) -> NewPoint | None:
         """Return the next point in written order."""
@@ -106,6 +116,11 @@ class SearchedSource:
         begun = {trial.number for trial in known}
         # Asked for by a controller that died before it wrote the trial down.
         self._unused = [asked for number, asked in sorted(self._search.running().items()) if number not in begun]
+
+    @property
+    def exhausted(self) -> str:
+        """Return why there are no more points: a space that cannot be counted may still hold some."""
+        return ALL_TRIED if self._search.countable else "its sampler suggests only points that were tried"
 
     def next(self) -> NewPoint | None:
         """Ask until a point comes that is allowed and new. Raises TokexpError if none is, many times in a row."""

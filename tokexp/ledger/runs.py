@@ -117,6 +117,10 @@ def _not_found(workspace: Workspace, records: list[RunRecord], ref: str) -> str:
     unreadable = read_runs(workspace)[1]
     if not records and unreadable:
         return f"no run {ref!r} can be read: {unreadable[0]}"
+    sweeps = sorted(folder.name for folder in workspace.sweeps.glob("*/") if not folder.name.startswith("."))
+    if not records and sweeps:
+        near = get_close_matches(ref, sweeps, n=4, cutoff=0.4) or sweeps[:4]
+        return f"no run or sweep {ref!r} in {workspace.root}; it has the sweeps {', '.join(near)}"
     if not records:
         return f"no run {ref!r}: the workspace {workspace.root} has no runs; start one by `tokexp run SPEC`"
     words = {word: record.ref for record in reversed(records) for word in (record.name, record.ref)}

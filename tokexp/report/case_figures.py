@@ -110,9 +110,11 @@ def _label(names: tuple[str, ...], cases: int) -> str:
 
 
 def _colours(cases: Sequence[CaseRow]) -> dict[str, str]:
-    others = [case.name for case in cases if not case.is_baseline]
+    """Return a colour for each case: grey for the baseline, unless a grid makes several of it, which look different."""
+    single = sum(case.is_baseline for case in cases) == 1
+    others = [case.name for case in cases if not (case.is_baseline and single)]
     found = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(others)}
-    return found | {case.name: GREY for case in cases if case.is_baseline}
+    return found | {case.name: GREY for case in cases if case.is_baseline and single}
 
 
 def _chosen(result: SweepResult) -> list[CaseRow]:

@@ -15,6 +15,9 @@ from tokexp.report.wording import difference_text, estimate_text, p_text, plain_
 MOST_PARAMETERS = 6
 """Parameters that get a column of their own on screens and paper; CSV has all."""
 
+MOST_MERGED = 8
+"""Cases named that came to the same as another."""
+
 
 @dataclass(frozen=True)
 class _Column:
@@ -235,7 +238,14 @@ def _notes(result: SweepResult, rows: Sequence[CaseRow]) -> list[str]:
         notes.append(comparison_note(tested))
     if any(each.difference.n > 1 and each.holm is None for each in against):
         notes.append("no p where a difference is the same in every seed: there is no spread to test it against")
-    return [*notes, *result.remarks]
+    return [*notes, *_merged(rows), *result.remarks]
+
+
+def _merged(rows: Sequence[CaseRow]) -> list[str]:
+    """Return a note on cases that have no line of their own because they came to the same as another."""
+    pairs = [f"{also} (see {row.name})" for row in rows for also in row.also]
+    more = f" and {len(pairs) - MOST_MERGED} more" if len(pairs) > MOST_MERGED else ""
+    return [f"the same as another, and run once: {', '.join(pairs[:MOST_MERGED])}{more}"] if pairs else []
 
 
 def _is_tested(row: CaseRow, metric: str) -> bool:

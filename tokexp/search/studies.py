@@ -57,14 +57,19 @@ class Studies:
         with quietly():
             self._replay()
 
-    def draw(self) -> Params | None:
-        """Suggest the next trial, in memory only; None if the grid sampler has been everywhere."""
+    def draw(self, given: Params | None = None) -> Params | None:
+        """Suggest the next trial, in memory only; None if the grid sampler has been everywhere.
+
+        given: parameters that it has whatever the sampler says; what the sampler notes of it is noted all the same.
+        """
         if self._sweep.sampler.kind == "grid":
             return self._next_cell()
         self._before = self.memory.shared()
         with quietly():
             study = self.memory.study
             study.sampler = build_sampler(self._sweep, self._space, len(self.memory))
+            if given is not None:
+                study.enqueue_trial(given)
             return self._space.suggest(study.ask())
 
     def keep(self, attributes: dict[str, Any]) -> int:

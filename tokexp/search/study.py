@@ -21,13 +21,17 @@ from typing import Any
 from tokexp.errors import InputError
 from tokexp.search.analysis import front, importances, slices
 from tokexp.search.records import REJECTED, SAME_AS, Asked, SearchRow, Told, row_of
-from tokexp.search.space import Space, canonical
+from tokexp.search.samplers import trial_seed
+from tokexp.search.space import Params, Space, canonical
 from tokexp.search.studies import Studies
 from tokexp.search.trials import EndOrRunning, TrialEnd
 from tokexp.spec.sweep import SweepSpec
 
+MOST_REPEATS = 10
+"""Suggestions in a row that are not new, after which a point that nobody has tried is taken, if they can be counted."""
+
 MOST_DUPLICATES = 100
-"""Suggestions in a row that are not new, after which a space counts as exhausted."""
+"""Suggestions in a row that are not new, after which a space that cannot be counted is exhausted."""
 
 MOST_REJECTED = 1000
 """Rejected suggestions in a row, after which a space counts as exhausted."""
@@ -61,11 +65,16 @@ class Search:
         self._stale = False
         self._load()
 
+    @property
+    def countable(self) -> bool:
+        """Whether the space holds so few points that all of them can be tried."""
+        return self._points is not None
+
     def ask(self) -> Asked | None:
         """Return a point to try; None if the space holds nothing new. A point that was rejected never comes again."""
         with self._changing():
             while not self._is_exhausted():
-                params = self._studies.draw()
+                params = self._studies.draw(self._untried())
                 if params is None:
                     return None
                 asked = self._hand_out(params)
@@ -178,6 +187,7 @@ class Search:
         self._entries: list[_Entry] = []
         self._first: dict[str, int] = {}
         self._rows: dict[int, SearchRow] = {}
+        self._left: dict[str, Params] | None = None
         for row in (self._row(trial) for trial in self._studies.kept.all()):
             self._add(_Entry(_key(row.case, row.values), row.state, row.same_as, bool(row.rejected)))
         self._stale = False
@@ -199,6 +209,18 @@ class Search:
         self._add(_Entry(key, "running", same_as, rejected=False))
         return Asked(number, values, case, same_as)
 
+    def _untried(self) -> Params | None:
+        """Return a point that was never suggested, where the sampler only repeats itself; which one, the seed says."""
+        number = len(self._entries)
+        last = self._entries[-MOST_REPEATS:]
+        if self._points is None or len(last) < MOST_REPEATS or any(entry.same_as is None for entry in last):
+            return None
+        if self._left is None:
+            self._left = {_key(*self._space.written(cell)): cell for cell in self._space.cells()}
+        self._left = {key: cell for key, cell in self._left.items() if key not in self._first}
+        chosen = trial_seed(getattr(self._sweep.sampler, "seed", 0), number) % len(self._left)
+        return dict(list(self._left.values())[chosen])
+
     def _reject(self, number: int, why: str) -> None:
         self._studies.kept.describe(number, {REJECTED: why})
         self._studies.end(number, "failed", None)
@@ -216,7 +238,7 @@ class Search:
                 rejected += 1
             else:
                 break
-        return duplicates >= MOST_DUPLICATES or rejected >= MOST_REJECTED
+        return (self._points is None and duplicates >= MOST_DUPLICATES) or rejected >= MOST_REJECTED
 
     def _named(self, violations: Sequence[float]) -> dict[str, float]:
         """Return violations by the name of their constraint; one that could not be measured counts as broken."""

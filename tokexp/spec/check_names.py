@@ -8,8 +8,10 @@ from tokexp.spec.conditions import holds
 from tokexp.spec.evaluation import Clean
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.findings import Finding
+from tokexp.spec.metric_words import HELD_OUT, metric_words, trained_words
 from tokexp.spec.searching import NoPruner
 from tokexp.spec.sweep import SweepMetric, SweepSpec
+from tokexp.spec.tasks import Classify, Probe, TaskSpec
 from tokexp.spec.token_targets import PredictsTokens
 from tokexp.spec.wording import did_you_mean, listed
 from tokexp.spec.yaml_tree import Path
@@ -39,6 +41,8 @@ def stage_names(experiment: Experiment) -> list[str]:
         names += ["adapt"] if any(isinstance(step, TokenAdapt) for step in walk_steps(policies)) else []
     elif isinstance(experiment.objective, PredictsTokens):
         names += ["tokenizer", *(["tokens"] if experiment.objective.targets == "stored" else [])]
+    if experiment.model.input == "pixels" and experiment.storage.reduce is not None:
+        names.append("images")
     names += ["pretrain"] if experiment.objective is not None else []
     return [*names, *experiment.tasks, *(f"{task}/{test}" for task in experiment.tasks for test in experiment.evaluate)]
 
@@ -46,17 +50,17 @@ def stage_names(experiment: Experiment) -> list[str]:
 def metric_stages(experiment: Experiment) -> list[str]:
     """Return what may stand before the last word of a metric's name."""
     clean = {name for name, test in experiment.evaluate.items() if isinstance(test, Clean) and test.split == "test"}
-    names = ["storage" if name == "tokens" else name for name in stage_names(experiment)]
+    names = dict.fromkeys("storage" if name in ("tokens", "images") else name for name in stage_names(experiment))
     return [name for name in names if name.rpartition("/")[2] not in clean or "/" not in name]
 
 
 def check_names(sweep: SweepSpec, experiments: Sequence[Experiment], points: Sequence[str]) -> list[Finding]:
     """Return names that do not exist. `experiments` are those of all points, `points` the names of static points."""
-    distinct = {_parts(each): each for each in experiments}.values()
+    distinct = list({_parts(each): each for each in experiments}.values())
     known = list(dict.fromkeys(name for each in distinct for name in metric_stages(each)))
     stages = list(dict.fromkeys(name for each in distinct for name in stage_names(each)))
-    findings = [*_check_metrics(sweep, known), *_check_stage(sweep, stages), *_check_points(sweep, points)]
-    return [*findings, *_check_when(sweep, points), *check_budget(sweep)]
+    findings = [*_check_metrics(sweep, known, distinct), *_check_stage(sweep, stages), *_check_points(sweep, points)]
+    return [*findings, *_check_watched(sweep, distinct), *_check_when(sweep, points), *check_budget(sweep)]
 
 
 def _parts(experiment: Experiment) -> tuple[object, ...]:
@@ -64,10 +68,19 @@ def _parts(experiment: Experiment) -> tuple[object, ...]:
     tests = tuple((name, test.kind, test.split) for name, test in experiment.evaluate.items())
     targets = getattr(experiment.objective, "targets", None)
     has = (experiment.tokenizer is None, experiment.objective is None, experiment.model.input, targets)
-    return (tuple(experiment.tasks), tests, id(experiment.augment), has, experiment.until)
+    reduce = None if experiment.storage.reduce is None else experiment.storage.reduce.kind
+    tasks = tuple((name, task.kind, *_reporting(task)) for name, task in experiment.tasks.items())
+    return (tasks, tests, id(experiment.augment), has, reduce, experiment.until)
 
 
-def _check_metrics(sweep: SweepSpec, known: list[str]) -> Iterator[Finding]:
+def _reporting(task: TaskSpec) -> tuple[object, ...]:
+    """Return what decides which metrics a task reports, beside its kind."""
+    if not isinstance(task, Classify):
+        return ()
+    return (task.validation is None, bool(task.terms), task.train.ema is None)
+
+
+def _check_metrics(sweep: SweepSpec, known: list[str], experiments: Sequence[Experiment]) -> Iterator[Finding]:
     named: list[tuple[Path, str]] = [(("metrics", n, "name"), each.name) for n, each in enumerate(sweep.metrics)]
     named += [(("constraints", number, "metric"), each.metric) for number, each in enumerate(sweep.constraints)]
     if sweep.published is not None and sweep.published.metric is not None:
@@ -77,6 +90,39 @@ def _check_metrics(sweep: SweepSpec, known: list[str]) -> Iterator[Finding]:
         if stage not in known:
             close = did_you_mean(stage, known).replace("?", f"/{last}?")
             yield Finding(path, f"{name} given; the experiment has no {stage}{close or _there_are(known)}", (path,))
+            continue
+        words = _joined(metric_words(each, stage) for each in experiments if stage in metric_stages(each))
+        if words is not None and last not in words:
+            message = f"{name} given; {stage} reports no {last}{_instead(last, words)}"
+            yield Finding(path, message, (path,))
+
+
+def _joined(found: Iterable[frozenset[str] | None]) -> frozenset[str] | None:
+    """Return the words of all; None if one of them may report anything."""
+    known = list(found)
+    return None if None in known else frozenset().union(*(words for words in known if words is not None))
+
+
+def _instead(word: str, words: Iterable[str]) -> str:
+    if word in HELD_OUT:
+        return "; the task's `validation` is needed for it"
+    return did_you_mean(word, sorted(words)) or _there_are(sorted(words))
+
+
+def _check_watched(sweep: SweepSpec, experiments: Sequence[Experiment]) -> Iterator[Finding]:
+    """Yield a pruner's metric that its stage never reports on the way, so that nothing would be pruned."""
+    if isinstance(sweep.pruner, NoPruner) or not sweep.metrics:
+        return
+    stage, path = sweep.pruner.stage or sweep.metrics[0].name.split("/", maxsplit=1)[0], ("pruner", "metric")
+    tasks = [each.tasks[stage] for each in experiments if stage in each.tasks]
+    if any(isinstance(task, Probe) for task in tasks):
+        yield Finding(path, f"{stage} is a probe, which reports nothing on the way", (("pruner",), ("metrics",)))
+        return
+    words = _joined(trained_words(task) for task in tasks) if tasks else None
+    if words is not None and sweep.pruner.metric not in words:
+        metric = sweep.pruner.metric
+        message = f"{metric} given; {stage} reports no {metric} on the way{_instead(metric, words)}"
+        yield Finding(path, message, (("pruner",), ("metrics",)))
 
 
 def _check_stage(sweep: SweepSpec, stages: list[str]) -> Iterator[Finding]:

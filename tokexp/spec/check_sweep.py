@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tokexp.spec.conditions import Condition, holds
+from tokexp.spec.conditions import Condition, holds, same
 from tokexp.spec.findings import Finding
 from tokexp.spec.laying import MOST_POINTS, refusal
 from tokexp.spec.published_tables import check_published
@@ -148,8 +148,11 @@ def _check_twice(sweep: SweepSpec) -> Iterator[Finding]:
     written: list[tuple[Path, Any, Sequence[Any]]]
     written = [(("seeds", number), seed, sweep.seeds[:number]) for number, seed in enumerate(sweep.seeds)]
     written += [(("metrics", number, "name"), name, metrics[:number]) for number, name in enumerate(metrics)]
+    for path, dimension in sweep.space.items():
+        choices = dimension.choice if isinstance(dimension, Choice) else ()
+        written += [(("space", path, "choice", at), value, choices[:at]) for at, value in enumerate(choices)]
     for where, word, before in written:
-        if word in before:
+        if any(same(word, other) for other in before):
             yield Finding(where, f"{word} is written twice; keep one of them", (where[:1],))
 
 

@@ -24,7 +24,9 @@ def _option(value: Any) -> Any:
 
 
 def _option_name(name: str) -> str:
-    if not name.replace("-", "").replace("_", "").isalnum() or name.startswith("-") or name != name.lower():
+    # A single letter is a short name: `--p` would be refused at submission, or taken for another option.
+    short = len(name) < 2
+    if short or not name.replace("-", "").replace("_", "").isalnum() or name.startswith("-") or name != name.lower():
         raise ValueError("the long name of an option of sbatch is needed, without the dashes before it")
     return name
 

@@ -159,6 +159,8 @@ class T2tStem(Stem):
             raise ValueError(f"{len(self.kernels)} kernels and {len(self.strides)} strides given; one each is needed")
         if any(kernel < stride for kernel, stride in zip(self.kernels, self.strides, strict=True)):
             raise ValueError("a kernel below its stride leaves pixels out")
+        if any(stride == 1 and kernel % 2 == 0 for kernel, stride in zip(self.kernels, self.strides, strict=True)):
+            raise ValueError("a stride of 1 needs an odd kernel, or there is a window more than places")
         return self
 
     def patch_grid(self, input_grid: Grid) -> Grid:

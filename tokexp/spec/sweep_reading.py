@@ -15,6 +15,7 @@ from tokexp.spec.experiment import Experiment
 from tokexp.spec.findings import Finding
 from tokexp.spec.laying import MOST_POINTS, Written
 from tokexp.spec.overrides import SET, apply_items, apply_overrides
+from tokexp.spec.probing import probes
 from tokexp.spec.reading import Document, open_document
 from tokexp.spec.references import resolve
 from tokexp.spec.shape import fields_of
@@ -131,6 +132,9 @@ class _Reader:
     def _names(self, read: ReadSweep, found: Validated[SweepSpec]) -> list[Problem]:
         experiments = [point.variant.experiment for point in read.points if point.variant is not None]
         experiments += [read.variants.base] if read.variants.base is not None else []
+        # Choices of the space may bring stages and metrics that no static point has.
+        chosen = (read.variants.at(probe) for probe in probes(Written(read.sweep, read.tree, read.asked)))
+        experiments += [each.experiment for each in chosen if each is not None] if read.sweep.searched else []
         if not experiments:
             return []
         points = [point.assignment.case for point in read.points]

@@ -29,7 +29,12 @@ def parse_bytes(value: Any) -> Any:
 
 def parse_duration(value: Any) -> Any:
     """Turn '2 h', '30 min', '90 s' or '1 d' into whole seconds; other types pass through."""
-    return round(_with_unit(value, _TIME_UNITS)) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    seconds = round(_with_unit(value, _TIME_UNITS))
+    if seconds < 1:
+        raise ValueError("a time of at least 1 s is needed")
+    return seconds
 
 
 ByteCount = Annotated[int, BeforeValidator(parse_bytes), Field(ge=1)]

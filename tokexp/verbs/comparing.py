@@ -25,7 +25,8 @@ def compare(
     InputError for less than two lines to compare.
     """
     found = resolve_workspace(workspace)
-    lines = [entry for ref in refs for entry in entries(found, ref)]
+    # What is named twice, as a sweep and one of its cases, would be tested against itself.
+    lines = list({(entry.ref, entry.name): entry for ref in refs for entry in entries(found, ref)}.values())
     if len(lines) < 2:
         raise InputError("there is nothing to compare: name two runs, or a sweep with several cases")
     known = {name for line in lines for name in line.per_seed}

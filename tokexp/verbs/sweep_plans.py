@@ -98,7 +98,8 @@ def _print_head(read: ReadSweep, points: Sequence[Point], looked: _Looked) -> No
     console().print(Text(f"{read.sweep.name}   {trials}   {stages}{cost}"))
     merged = sum(len(point.also) for point in points)
     if merged:
-        console().print(Text(f"  {_counted(merged, 'further point')} came to the same as another and is not run twice"))
+        runs = f"{'is' if merged == 1 else 'are'} not run twice"
+        console().print(Text(f"  {_counted(merged, 'further point')} came to the same as another and {runs}"))
 
 
 def _counted(number: int, word: str) -> str:

@@ -1,6 +1,8 @@
 """The stems `overlap` and `t2t` against references written from their formulas."""
 
+import pytest
 import torch
+from pydantic import ValidationError
 from torch.nn.functional import fold, softmax
 
 from tokexp.models.stems import overlap, t2t
@@ -30,3 +32,10 @@ def test_t2t_mixes_unfolded_windows_with_full_attention() -> None:
     folded = fold(mixed.mT, (4, 4), 1)
     expected = stem.project(torch.nn.functional.unfold(folded, 3, padding=1, stride=2).mT).mT.reshape(2, 8, 2, 2)
     torch.testing.assert_close(stem(values), expected)
+
+
+def test_an_even_window_at_every_place_is_refused_and_odd_ones_keep_the_grid() -> None:
+    with pytest.raises(ValidationError, match="a stride of 1 needs an odd kernel"):
+        T2tStem(kind="t2t", kernels=(3, 2), strides=(2, 1))
+    spec = T2tStem(kind="t2t", kernels=(3, 4, 3), strides=(2, 2, 1), width=6)
+    assert t2t.build(spec, 3, 8)(torch.randn(2, 3, 8, 12)).shape == (2, 8, *spec.patch_grid((8, 12)))
