@@ -143,3 +143,12 @@ def test_the_content_of_a_weights_file_decides_and_not_its_place(tmp_path: Path)
 def test_a_stage_without_a_target_has_the_key_that_it_had() -> None:
     found = plan(teacher(), objective={"kind": "mae"})
     assert "target" not in stage(found, "pretrain").payload.relevant()
+
+
+def test_a_weights_file_that_is_written_again_at_once_is_another_student(tmp_path: Path) -> None:
+    file, keys = tmp_path / "a.pt", []
+    for content in (b"1", b"2", b"3", b"1"):
+        file.write_bytes(content)
+        keys.append(plan({"kind": "timm", "weights": str(file)}).seeds[0]["pretrain"])
+    assert keys[0] == keys[3]
+    assert len(set(keys)) == 3

@@ -29,3 +29,11 @@ def test_the_content_of_weights_to_compare_pictures_by_decides_and_not_their_pla
     )
     with pytest.raises(DataError, match="nowhere"):
         key(root, vgg=str(tmp_path / "nowhere"))
+
+
+def test_a_file_that_is_written_again_at_once_is_another_tokenizer(tmp_path: Path) -> None:
+    root, file, keys = tree(tmp_path / "set", {"ant": 5, "bee": 5}), tmp_path / "a", []
+    for content in (b"x", b"y", b"x"):
+        file.write_bytes(content)
+        keys.append(key(root, vgg=str(file)))
+    assert keys[0] == keys[2] != keys[1]

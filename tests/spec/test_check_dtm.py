@@ -124,7 +124,14 @@ def test_a_term_needs_an_encoder_of_all_patches_and_an_objective() -> None:
     assert message.startswith("objective.terms.1: dtm is given twice")
 
 
-def test_another_experiments_file_is_seen_from_the_file_that_names_it(tmp_path: Path) -> None:
+def test_another_experiments_file_is_seen_from_the_file_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("other.yaml", "elsewhere.yaml"):
+        (tmp_path / name).write_text(
+            "schema: 1\ndata: {kind: digits}\nmodel: {kind: vit, input: pixels}\nobjective: {kind: supervised}\n"
+        )
     (tmp_path / "here").mkdir()
     text = """\
 schema: 1

@@ -9,6 +9,7 @@ import os
 import platform
 import random
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -67,8 +68,17 @@ def median_interval(values: Sequence[float], seed: int = 0) -> Interval:
     return Interval(statistics.median(values), low, high)
 
 
-def compare(a: Callable[[], float], b: Callable[[], float], rounds: int = 9) -> Interval:
-    """Return the median of a / b. Both return their own cost; each pair is measured back to back, in turns."""
+def say(text: str) -> None:
+    """Say on stderr what is being measured: some figures take minutes."""
+    sys.stderr.write(f"  {text}\n")
+    sys.stderr.flush()
+
+
+def compare(a: Callable[[], float], b: Callable[[], float], rounds: int = 9, name: str | None = None) -> Interval:
+    """Return the median of a / b. Both return their own cost; each pair is measured back to back, in turns.
+
+    With a name, every pair is said when it is measured.
+    """
     a(), b()
     ratios = []
     for number in range(rounds):
@@ -77,6 +87,8 @@ def compare(a: Callable[[], float], b: Callable[[], float], rounds: int = 9) -> 
         else:
             above, below = a(), b()
         ratios.append(above / below)
+        if name is not None:
+            say(f"{name}: {ratios[-1]:.3f} ({number + 1} of {rounds})")
     return median_interval(ratios)
 
 

@@ -16,6 +16,7 @@ from tokexp.errors import InputError
 from tokexp.models.base import Backbone
 from tokexp.models.modulation import ModulatedBlock, build_modulation
 from tokexp.models.positions import sincos_positions
+from tokexp.models.relative_bias import BiasedAttention
 from tokexp.models.streams import Streams, through_block
 from tokexp.registry import implementation
 from tokexp.spec.models import VitSpec
@@ -37,8 +38,11 @@ class VisionTransformer(Backbone):
     """Stem, class token, positions (1, 1 + N, width), blocks, final norm.
 
     With positions "sincos" the table is fixed (no gradient); it has the same name and shape as a learned one, so
-    weights of one load into the other, where training goes on from them.
+    weights of one load into the other, where training goes on from them. Where the spec asks for relative positions
+    there is no table: `bias` adds to the scores of attention between all patches, none of which may be left out.
     """
+
+    positions: nn.Parameter | None
 
     def __init__(
         self,
@@ -57,7 +61,9 @@ class VisionTransformer(Backbone):
             raise ValueError(f"the stem makes no patch of an input of {input_grid[0]} x {input_grid[1]}")
         self.stem: nn.Module = implementation("stems", spec.stem.kind)(spec.stem, in_channels, spec.width)
         self.class_token = nn.Parameter(torch.empty(1, 1, spec.width))
-        self.positions = nn.Parameter(torch.empty(1, 1 + count, spec.width))
+        relative = spec.positions != "absolute"
+        self.positions = None if relative else nn.Parameter(torch.empty(1, 1 + count, spec.width))
+        self.bias = BiasedAttention(spec.positions, self.patch_grid, spec.heads, spec.depth) if relative else None
         steps = max(1, spec.depth - 1)
         self.blocks = nn.ModuleList(
             Block(
@@ -90,7 +96,10 @@ class VisionTransformer(Backbone):
     def _initialise(self, positions: Positions) -> None:
         self.blocks.apply(_initialise)
         nn.init.normal_(self.class_token, std=INIT_STD)
-        if positions == "learned":
+        if self.positions is None:
+            if positions != "learned":
+                raise InputError(f"positions that start as {positions} need model.positions: absolute")
+        elif positions == "learned":
             nn.init.normal_(self.positions, std=INIT_STD)
         elif positions == "sincos":
             with torch.no_grad():
@@ -107,20 +116,33 @@ class VisionTransformer(Backbone):
     def encode(self, patches: Tensor, kept: Tensor | None = None) -> Tensor:
         """Return (B, 1 + n, width) before the final norm; see Backbone.encode. `kept`: int64 (B, n) in any order."""
         tokens = self.place(patches, kept)
-        for block in self.blocks:
-            tokens = block(tokens)
+        if self.bias is None:
+            for block in self.blocks:
+                tokens = block(tokens)
+            return tokens
+        if kept is not None:
+            raise InputError(
+                "relative positions are of all patches; to leave some out, write model.positions: absolute"
+            )
+        for block, bias in zip(self.blocks, self.bias(), strict=True):
+            tokens = block(tokens, attn_mask=bias.to(tokens.dtype))
         return tokens
 
     def place(self, patches: Tensor, kept: Tensor | None = None) -> Tensor:
         """Return (B, 1 + n, width): positions added, patches at `kept` in that order, the class token in front."""
-        tokens = patches + self.positions[:, 1:]
+        tokens = patches
+        first: Tensor = self.class_token
+        if self.positions is not None:
+            tokens, first = tokens + self.positions[:, 1:], first + self.positions[:, :1]
         if kept is not None:
             tokens = tokens.take_along_dim(kept[:, :, None], dim=1)
-        first = (self.class_token + self.positions[:, :1]).expand(len(tokens), -1, -1)
+        first = first.expand(len(tokens), -1, -1)
         return torch.cat([first.to(tokens.dtype), tokens], dim=1)
 
     def two_streams(self, rows: Tensor, streams: Streams) -> Tensor:
         """Return the queries (B, T, width) before the final norm; the last block does no work for other rows."""
+        if self.bias is not None:
+            raise InputError("two streams need model.positions: absolute")
         if not all(isinstance(block, Block) for block in self.blocks):
             raise InputError("blocks that normalise over all patches would show targets to themselves: leave them out")
         *others, last = self.blocks
@@ -136,13 +158,23 @@ class VisionTransformer(Backbone):
         return pooled
 
     def undecayed(self) -> set[str]:
-        """Return the class token and the positions, as DeiT does."""
-        return {"class_token", "positions"}
+        """Return the class token and the table of positions, as DeiT does; biases are decayed, as in DTM's release."""
+        return {"class_token"} if self.positions is None else {"class_token", "positions"}
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """Return stem with positions and class token, then each block, then the final norm: depth + 2 groups."""
-        first = [*self.stem.parameters(), self.class_token, self.positions]
-        return [first, *(list(block.parameters()) for block in self.blocks), list(self.norm.parameters())]
+        """Return stem with positions and class token, then each block, then the final norm: depth + 2 groups.
+
+        A block's biases go with it; those that blocks share go with the last group, as in BEiT's release.
+        """
+        first = [*self.stem.parameters(), self.class_token]
+        groups = [first, *(list(block.parameters()) for block in self.blocks), list(self.norm.parameters())]
+        if self.positions is not None:
+            first.append(self.positions)
+        if self.bias is not None:
+            groups[-1] += [] if self.bias.shared is None else self.bias.shared.parameters()
+            for number, own in enumerate(self.bias.blocks, 1):
+                groups[number] += own.parameters()
+        return groups
 
 
 def _initialise(module: nn.Module) -> None:

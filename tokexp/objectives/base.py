@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +45,12 @@ class Objective(nn.Module, ABC):
 
     `forward` is what data-parallel training wraps. The engine seeds the global generator for dropout before every
     step; draws of the method itself (masks) come from `generator`, on the batch's device.
+
+    A generator cannot be traced. So a `forward` that draws is `@torch.compiler.disable(recursive=False)`d, as is what
+    draws in it (with all below it), and `draws` is true: then what it calls is compiled, part by part.
     """
+
+    draws: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:

@@ -32,6 +32,8 @@ class BootstrapYourOwnLatent(Objective):
     Metrics: similarity, the mean cosine of predictions and features; groups and morphing with a morphing term.
     """
 
+    draws = True
+
     def __init__(self, spec: Byol, context: ObjectiveContext) -> None:
         """Take the method and what it trains. Raises InputError for a grouper that does not fit the patches."""
         super().__init__()

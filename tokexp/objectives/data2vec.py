@@ -42,6 +42,8 @@ class Data2VecObjective(Objective):
     a micro-batch, mean over channels, which goes to 0 where the model collapses.
     """
 
+    draws = True
+
     def __init__(self, spec: Data2vec, context: ObjectiveContext) -> None:
         """Take the method and what it trains. Raises InputError for a model with fewer blocks than are averaged."""
         super().__init__()

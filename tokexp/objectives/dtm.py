@@ -18,6 +18,8 @@ from tokexp.spec.distill import Dtm
 class DynamicTokenMorphing(Objective):
     """Backbone, token input, mask vector and head. Metrics: groups, the mean number of groups of an image."""
 
+    draws = True
+
     def __init__(self, spec: Dtm, context: ObjectiveContext) -> None:
         """Take the method and what it trains. Raises InputError for a target that does not fit."""
         super().__init__()
@@ -58,8 +60,8 @@ class DynamicTokenMorphing(Objective):
         self.term.follow(self.backbone, self.token_input)
 
     def undecayed(self) -> set[str]:
-        """Return the class token and the positions; the mask vector is decayed, as in the release."""
-        return {"backbone.class_token", "backbone.positions"}
+        """Return the class token and any table of positions; the mask vector is decayed, as in the release."""
+        return {f"backbone.{name}" for name in self.backbone.undecayed()}
 
 
 def build(spec: Dtm, context: ObjectiveContext) -> DynamicTokenMorphing:

@@ -34,6 +34,8 @@ def standardised(content: Tensor) -> Tensor:
 class MaskedAutoencoding(Objective):
     """Backbone, token input, decoder and heads. Metrics: the parts of the loss where there are two."""
 
+    draws = True
+
     def __init__(self, spec: Mae, context: ObjectiveContext) -> None:
         """Take the method and what it trains. Raises InputError for patches that do not tile what the model reads."""
         super().__init__()

@@ -24,6 +24,8 @@ class MaskedTokenModelling(Objective):
     Only masked patches reach the head. Lengths depend on the number of masked patches at most, never on the data.
     """
 
+    draws = True
+
     def __init__(self, spec: Mtm, context: ObjectiveContext) -> None:
         """Take the method and what it trains. Raises InputError for a model that it cannot train."""
         super().__init__()
@@ -48,6 +50,7 @@ class MaskedTokenModelling(Objective):
         if spec.input == "codebook":
             self.head.start_level(table)
 
+    @torch.compiler.disable(recursive=False)  # type: ignore[untyped-decorator]
     def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
         """Return the loss of a batch of embeddings (B, d, H, W); ratio and ranks come from `generator`."""
         if batch.values is None:

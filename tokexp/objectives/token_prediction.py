@@ -37,6 +37,8 @@ class TokenPrediction(Objective):
     Shapes depend on the model and the spec alone: nothing is compiled again as masks vary.
     """
 
+    draws = True
+
     def __init__(self, context: ObjectiveContext, width: int | None = None) -> None:
         """Take what is trained, and the width of features and mask vector (the backbone's if not given).
 
@@ -123,5 +125,5 @@ class TokenPrediction(Objective):
         return self.backbone.embed(embeddings)
 
     def undecayed(self) -> set[str]:
-        """Return the class token and the positions; the mask vector is decayed, as MaPeT's release does."""
-        return {"backbone.class_token", "backbone.positions"}
+        """Return the class token and any table of positions; the mask vector is decayed, as MaPeT's release does."""
+        return {f"backbone.{name}" for name in self.backbone.undecayed()}

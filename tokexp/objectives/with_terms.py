@@ -32,9 +32,15 @@ class WithTerms(Objective):
             terms[name], self.weights[name] = implementation("terms", spec.kind)(spec, objective.backbone), spec.weight
             terms[name].join(objective, target)
         self.terms = nn.ModuleDict(terms)
+        self._parts_draw = objective.draws or any(term.draws for term in terms.values())
 
+    @torch.compiler.disable(recursive=False)  # type: ignore[untyped-decorator]
     def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
-        """Return the sum."""
+        """Return the sum; where nothing is drawn it is compiled as a whole, else part by part."""
+        output: StepOutput = (self._in_parts if self._parts_draw else self._summed)(batch, generator)
+        return output
+
+    def _summed(self, batch: Batch, generator: torch.Generator) -> StepOutput:
         for term in self.terms.values():
             assert isinstance(term, Term)
             term.begin()
@@ -45,6 +51,8 @@ class WithTerms(Objective):
             value = term.loss(batch, generator)
             loss, metrics[name] = loss + self.weights[name] * value, value.detach()
         return StepOutput(loss, metrics)
+
+    _in_parts = torch.compiler.disable(_summed, recursive=False)
 
     def after_step(self) -> None:
         """Let the objective and the terms do what follows an update."""

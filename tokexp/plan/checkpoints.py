@@ -1,54 +1,42 @@
 """Files of published weights as part of a stage's key: what decides is their content, not where they lie."""
 
-from functools import lru_cache
 from pathlib import Path
 
 from tokexp.data.listing import ABSENT
 from tokexp.durable import files_digest
-from tokexp.errors import DataError
+from tokexp.errors import FieldError
 from tokexp.spec.base import Spec
-
-
-class AbsentFileError(DataError):
-    """A file that a tokenizer is made of is not there; `field` is the path of what names it in an experiment."""
-
-    def __init__(self, field: tuple[str, ...], reason: str) -> None:
-        """Take the field and what is wrong with the file that it names."""
-        super().__init__(f"{'.'.join(field)}: {reason}")
-        self.field, self.reason = field, reason
+from tokexp.spec.file_memory import FileMemory
 
 
 def checkpoint_digest(tokenizer: Spec, *, strict: bool) -> str | None:
     """Return the digests of the files that a tokenizer is made of, None if there are none.
 
-    Without a readable file that is "absent"; with `strict`, AbsentFileError is raised, naming field and file.
+    Without a readable file that is "absent"; with `strict`, FieldError is raised, naming field and file.
     """
     files: tuple[str, ...] = tokenizer.files() if hasattr(tokenizer, "files") else ()
-    changed = []
     for file in files:
         try:
-            changed.append(_changed(file))
+            _readable(file)
         except OSError as error:
             if not strict:
                 return ABSENT
             field = ("tokenizer", *_field_of(tokenizer, file))
             reason = f"{file!r}: {error.strerror}; fetch the published file, or correct the path"
-            raise AbsentFileError(field, reason) from error
-    return _digest(files, tuple(changed)) if files else None
+            raise FieldError(field, reason) from error
+    return _DIGESTS.recall(files, lambda: (files_digest(files), files)) if files else None
 
 
-def _changed(file: str) -> int:
+_DIGESTS = FileMemory[str](most=64)
+
+
+def _readable(file: str) -> None:
+    """Raise OSError for a file that is not there, is a folder, or may not be read."""
     path = Path(file).expanduser()
     if path.is_dir():
         raise IsADirectoryError(0, "this is a folder", file)
     with path.open("rb"):
-        return path.stat().st_mtime_ns
-
-
-@lru_cache(maxsize=64)
-def _digest(files: tuple[str, ...], changed: tuple[int, ...]) -> str:
-    del changed
-    return files_digest(files)
+        pass
 
 
 def _field_of(spec: Spec, file: str) -> tuple[str, ...]:

@@ -14,7 +14,8 @@ from tokexp.plan.graph import Plan, StageNode
 from tokexp.plan.pretraining_cost import TRAINING, forward_like
 from tokexp.spec.backbones import BackboneSpec
 from tokexp.spec.base import Spec
-from tokexp.spec.data import DataSpec, SeitReleaseData
+from tokexp.spec.coefficients import Dct
+from tokexp.spec.data import DataSpec, GivenTokens
 from tokexp.spec.published_tokenizers import FrozenTokenizer
 from tokexp.spec.reducing import FractionReduce
 from tokexp.spec.stages import (
@@ -27,6 +28,7 @@ from tokexp.spec.stages import (
     TokensStage,
 )
 from tokexp.spec.storage import StorageSpec
+from tokexp.spec.store_front import TokenShape
 from tokexp.spec.tasks import Probe
 from tokexp.spec.tokenizers import PatchKMeans, TokenizerSpec, VqVae
 from tokexp.spec.train import TrainSpec
@@ -41,6 +43,7 @@ START_SECONDS = 4.0
 UPDATE_SECONDS = 0.004
 """Least time of an optimizer update, whatever its size."""
 
+_DEVIATION = 8  # bytes kept of a coefficient by its tokenizer
 _ENCODING = 300.0  # operations for a pixel of an image that is decoded and encoded
 _SEARCHES = 8
 _STORED = 0.3  # bytes of an encoded image, over those of its pixels
@@ -70,7 +73,8 @@ class Estimate:
 class Shape:
     """What the stages of one experiment share: images by split, the stored grid, the codebook, bytes of pixels.
 
-    `kept` is the part of the training images that the budget leaves.
+    `kept` is the part of the training images that the budget leaves; `width` the numbers that a model reads at a place;
+    `each` those that are stored for it: one, unless tokens are coefficients, with which there is no codebook.
     """
 
     train: int
@@ -81,6 +85,13 @@ class Shape:
     width: int
     pixels: int
     channels: int
+    each: float = 1.0
+    codebook: bool = True
+
+    @property
+    def vectors(self) -> int:
+        """Return the numbers in the codebook."""
+        return self.codes * self.width if self.codebook else 0
 
 
 def estimate_plan(plan: Plan, counts: Mapping[str, int], durations: Durations | None = None) -> dict[str, Estimate]:
@@ -101,15 +112,23 @@ def shape_of(payloads: Iterable[Spec], counts: Mapping[str, int]) -> Shape:
     train, test = counts.get("train", 0), counts.get("test", 0)
     if data is None:
         shape = Shape(train, train, test, (1, 1), 2, 1, 1, 1)
-    elif isinstance(data, SeitReleaseData):
-        pixels = 3 * (data.grid * data.pixel_stride) ** 2
-        shape = Shape(train, train, test, (data.grid, data.grid), data.codebook_size, data.code_dim, pixels, 3)
+    elif isinstance(data, GivenTokens):
+        given = data.token_shape() or TokenShape((1, 1), 2, 1)
+        pixels = 3 * math.prod(given.grid) * data.pixels_per_token() ** 2
+        shape = Shape(
+            train, train, test, given.grid, given.codes, given.width, pixels, 3, given.coefficients or 1.0,
+            not given.coefficients,
+        )  # fmt: skip
     else:
         image = data.image_shape()
         grid, codes, width = (image[1], image[2]), 256, image[0]
         if tokenizer is not None:
             grid, codes, width = tokenizer.grid(image), _codes(tokenizer), tokenizer.code_width(image)
         shape = Shape(train, train, test, grid, codes, width, math.prod(image), image[0])
+        if isinstance(tokenizer, Dct):
+            grid, width = tokenizer.blocks(image), tokenizer.channels(image)
+            each = math.prod(shape.grid) / max(1, math.prod(grid))
+            shape = replace(shape, grid=grid, width=width, each=each, codebook=False)
     return shape if storage is None else replace(shape, kept=_kept(storage, shape))
 
 
@@ -120,10 +139,10 @@ def work_of(payload: Spec, shape: Shape) -> Work:
             return _tokenizer(payload, shape)
         case TokensStage():
             images = shape.kept + shape.test
-            tokens = images * math.prod(shape.grid)
-            stored = tokens * _bits(shape) / 8 + 2 * images + 4 * shape.codes * shape.width
-            search = 2.0 * tokens * shape.codes * shape.width
-            return Work(search + images * _network(payload), 0, round(stored))
+            tokens = images * math.prod(shape.grid) * shape.each
+            stored = tokens * _bits(shape) / 8 + 2 * images + 4 * shape.vectors
+            search = 0.0 if isinstance(payload.data, GivenTokens) else 2.0 * tokens * shape.vectors
+            return Work(search + images * _network(payload, shape), 0, round(stored))
         case ImagesStage():
             return _images(payload, shape)
         case AdaptStage():
@@ -159,12 +178,14 @@ def _patches(model: BackboneSpec, shape: Shape) -> tuple[int, int]:
 
 
 def _tokenizer(payload: TokenizerStage, shape: Shape) -> Work:
-    spec, stored = payload.tokenizer, 4 * shape.codes * shape.width
+    spec, stored = payload.tokenizer, 4 * shape.vectors
     if isinstance(spec, PatchKMeans):
         patches = min(spec.sample, shape.train * math.prod(shape.grid))
-        return Work(2.0 * patches * shape.codes * shape.width * spec.iterations, 0, stored)
+        return Work(2.0 * patches * shape.vectors * spec.iterations, 0, stored)
     if isinstance(spec, FrozenTokenizer):
         return Work(0.0, 0, stored)
+    if isinstance(spec, Dct):
+        return Work(shape.train * _transform(spec, shape), 0, _DEVIATION * shape.width)
     weights = 2 * 9 * spec.width**2 * (2 * spec.blocks + 1) * (1 + int(math.log2(spec.stride)))
     pixels = shape.pixels / max(1, shape.channels)
     return _training(spec.train, shape.train, 2.0 * weights * pixels / 4, stored + 4 * weights)
@@ -175,7 +196,8 @@ def _adapt(payload: AdaptStage, shape: Shape) -> Work:
     tokens = math.prod(shape.grid) * spec.upscale**2
     forward = 2 * (24 * tokens * spec.width**2 + 4 * tokens**2 * spec.width)
     images = shape.kept if spec.images is None else min(spec.images, shape.kept)
-    weights = 2 * 12 * spec.width**2 + spec.width * (shape.codes + shape.width)
+    said = shape.codes if shape.codebook else shape.width  # of a place: logits of codes, or coefficients themselves
+    weights = 2 * 12 * spec.width**2 + spec.width * (said + shape.width)
     return _training(spec.train, images, forward, 4 * weights)
 
 
@@ -193,15 +215,22 @@ def _training(train: TrainSpec, images: int, forward: float, stored: float) -> W
     return Work(TRAINING * updates * min(train.batch_size, max(images, 1)) * forward, updates, round(stored))
 
 
-def _network(payload: TokensStage) -> float:
-    """Return the operations of a published tokenizer's network for one image; 0 for the others, which are small."""
-    if not isinstance(payload.tokenizer, FrozenTokenizer) or isinstance(payload.data, SeitReleaseData):
+def _network(payload: TokensStage, shape: Shape) -> float:
+    """Return the operations of a published tokenizer or of a transform for one image; 0 for others, which are small."""
+    if isinstance(payload.tokenizer, Dct):
+        return _transform(payload.tokenizer, shape)
+    if not isinstance(payload.tokenizer, FrozenTokenizer) or isinstance(payload.data, GivenTokens):
         return 0.0
     return payload.tokenizer.operations(payload.data.image_shape())
 
 
+def _transform(tokenizer: Dct, shape: Shape) -> float:
+    """Return the operations of an image's cosine transform: two products of each block with a matrix of its side."""
+    return 4.0 * shape.pixels * tokenizer.block
+
+
 def _codes(tokenizer: TokenizerSpec) -> int:
-    if isinstance(tokenizer, FrozenTokenizer):
+    if isinstance(tokenizer, (FrozenTokenizer, Dct)):
         return tokenizer.num_codes()
     if isinstance(tokenizer, VqVae):
         quantizer = tokenizer.quantizer
@@ -234,9 +263,9 @@ def _kept(storage: StorageSpec, shape: Shape) -> int:
         return round(storage.fraction * shape.train)
     if storage.budget is None:
         return shape.train
-    per_image = math.prod(shape.grid) * _bits(shape) / 8 + 2
+    per_image = math.prod(shape.grid) * shape.each * _bits(shape) / 8 + 2
     budget = storage.budget.bytes * (shape.train if storage.budget.per == "image" else 1)
-    return max(1, min(shape.train, int((budget - 4 * shape.codes * shape.width) / per_image)))
+    return max(1, min(shape.train, int((budget - 4 * shape.vectors) / per_image)))
 
 
 def estimate_stage(node: StageNode, shape: Shape, durations: Durations | None) -> Estimate:

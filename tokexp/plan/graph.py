@@ -12,12 +12,14 @@ from functools import partial
 
 from tokexp.data.listing import ABSENT
 from tokexp.data.listing import fingerprint as data_fingerprint
+from tokexp.errors import InputError
 from tokexp.plan.checkpoints import checkpoint_digest
 from tokexp.plan.keys import digest, stage_key
 from tokexp.plan.teachers import content_of, other_experiment, take_from, weights_source
 from tokexp.spec.augment import AdaptSpec, TokenAdapt, walk_steps
 from tokexp.spec.base import Spec
-from tokexp.spec.data import SeitReleaseData
+from tokexp.spec.check_origins import misfits
+from tokexp.spec.data import GivenTokens
 from tokexp.spec.evaluation import Clean, Corruption, EvaluationSpec
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.morphing_terms import target_of
@@ -147,7 +149,10 @@ class _Builder:
             named["tokenizer"] = self._add("tokenizer", "tokenizer", fit, {}, spec.tokenizer.kind, reads_data=True)
         if targets == "encoded" and spec.until is None:
             return named
-        tokens = TokensStage(kind="tokens", data=spec.data, tokenizer=spec.tokenizer, storage=spec.storage)
+        tokens = TokensStage(
+            kind="tokens", data=spec.data, tokenizer=spec.tokenizer, storage=spec.storage,
+            search="close" if spec.storage.slow_to_fit() else "exact",
+        )  # fmt: skip
         label = f"{spec.data.kind}, {spec.storage.codec.kind}"
         named["tokens"] = self._add("tokens", "tokens", tokens, dict(named), label, reads_data=True)
         if spec.until is None and (self._adapt_of("pretrain") or self._adapt_of("task")):
@@ -192,6 +197,8 @@ class _Builder:
         else:
             other, above = other_experiment(origin, above)
             fingerprint = data_fingerprint(other.data, strict=strict)
+        for _, message in misfits(self.experiment, origin, other):
+            raise InputError(f"from: {message}")
         tokenizer = named.get("tokenizer", "") if self.experiment.model.input == "tokens" else None
         add = partial(self._add_teacher, foreign=origin.experiment is not None)
         key, source = take_from(origin, stages_of(other, fingerprint, above, strict=self.strict), add, tokenizer)
@@ -203,7 +210,7 @@ class _Builder:
 
     def _adapt(self, named: Mapping[str, str]) -> str:
         spec = self.experiment
-        if spec.tokenizer is None or isinstance(spec.data, SeitReleaseData):
+        if spec.tokenizer is None or isinstance(spec.data, GivenTokens):
             raise ValueError("token_adapt needs pixels and a tokenizer to be trained")
         payload = AdaptStage(
             kind="adapt", data=spec.data, tokenizer=spec.tokenizer, adapt=spec.augment.adapt, grid=spec.model.grid

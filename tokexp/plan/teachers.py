@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokexp.data.listing import ABSENT
 from tokexp.durable import file_digest
 from tokexp.errors import InputError
-from tokexp.spec.backbones import BackboneSpec
+from tokexp.spec.check_origins import OTHER_TOKENS, read_other, real_file
 from tokexp.spec.experiment import Experiment
-from tokexp.spec.reading import read_experiment
+from tokexp.spec.file_memory import FileMemory
 from tokexp.spec.stages import DownstreamStage, PretrainStage
 from tokexp.spec.target_source import TargetSource
 from tokexp.spec.teachers import Origin
-from tokexp.spec.wording import did_you_mean, listed
 
 if TYPE_CHECKING:
     from tokexp.plan.graph import StageNode
@@ -37,19 +33,15 @@ def content_of(file: str, field: str, *, strict: bool) -> str:
 
     Raises InputError if it cannot be read.
     """
-    path = Path(file).expanduser()
     try:
-        return _digest(path, path.stat().st_mtime_ns)
+        return _DIGESTS.recall(file, lambda: (file_digest(Path(file).expanduser()), [file]))
     except OSError as error:
         if strict:
             raise InputError(f"{field}: {file}: {error.strerror or error}") from error
         return ABSENT
 
 
-@lru_cache(maxsize=8)
-def _digest(path: Path, changed: int) -> str:
-    del changed
-    return file_digest(path)
+_DIGESTS = FileMemory[str](most=64)
 
 
 def other_experiment(origin: Origin, above: tuple[str, ...]) -> tuple[Experiment, tuple[str, ...]]:
@@ -57,19 +49,10 @@ def other_experiment(origin: Origin, above: tuple[str, ...]) -> tuple[Experiment
 
     Raises SpecError if it is not valid, and InputError if experiments take from each other in a circle.
     """
-    assert origin.experiment is not None
-    real = os.path.realpath(Path(origin.experiment).expanduser())
+    real = real_file(origin)
     if real in above:
         raise InputError(f"from: {origin.experiment} takes its teacher from itself, directly or through others")
-    changed = Path(real).stat().st_mtime_ns if Path(real).exists() else 0
-    laid = tuple(f"{path}={json.dumps(value)}" for path, value in origin.set.items())
-    return _read(origin.experiment, laid, real, changed), (*above, real)
-
-
-@lru_cache(maxsize=8)
-def _read(file: str, laid: tuple[str, ...], real: str, changed: int) -> Experiment:
-    del real, changed
-    return read_experiment(file, laid).experiment
+    return read_other(origin).experiment, (*above, real)
 
 
 def take_from(
@@ -77,45 +60,22 @@ def take_from(
 ) -> tuple[str, TargetSource]:
     """Add the stages that an origin needs, inputs first; return its key and what its encoder is.
 
-    `tokenizer` is the key of the tokenizer whose tokens the student reads, None if it reads pixels. Raises InputError
-    where the origin is no stage that trains an encoder, or one of other tokens.
+    The origin has no `misfits`. `tokenizer` is the key of the tokenizer whose tokens the student reads, None if it
+    reads pixels. Raises InputError where the encoder reads another tokenizer's tokens, which files can tell alone.
     """
     nodes, seeds = stages
-    seed = next(iter(seeds)) if origin.seed is None else origin.seed
-    where = "this experiment" if origin.experiment is None else origin.experiment
-    if seed not in seeds:
-        raise InputError(f"from: {where} has no seed {seed}; its seeds are {listed(map(str, sorted(seeds)))}")
-    trained = [name for name, key in seeds[seed].items() if nodes[key].kind in ("pretrain", "downstream")]
-    if origin.stage not in trained:
-        close = did_you_mean(origin.stage, trained)
-        raise InputError(
-            f"from: {where} trains no encoder in a stage {origin.stage!r}; it has {listed(trained)}{close}"
-        )
-    key = seeds[seed][origin.stage]
+    key = seeds[next(iter(seeds)) if origin.seed is None else origin.seed][origin.stage]
     _add_with_inputs(key, nodes, add)
     node = nodes[key]
-    _check_tokens(node, nodes, where, tokenizer)
     payload = node.payload
-    model: BackboneSpec = payload.model  # type: ignore[attr-defined]
-    if not model.KEEPS_PATCHES:
-        does = f"trains a {model.kind} in {origin.stage}, which keeps no single patches"
-        raise InputError(f"from: {where} {does}; teach by a vit")
+    if tokenizer is not None and nodes[node.inputs["tokens"]].inputs.get("tokenizer", "") != tokenizer:
+        raise InputError(f"from: {OTHER_TOKENS.format(origin.experiment)}")
     if isinstance(payload, DownstreamStage):
         return key, TargetSource(role="downstream", model=payload.model, embed=payload.embed)
     assert isinstance(payload, PretrainStage)
     return key, TargetSource(
         role="pretrain", model=payload.model, embed=getattr(payload.objective, "input", "codebook")
     )
-
-
-def _check_tokens(node: StageNode, nodes: Mapping[str, StageNode], where: str, tokenizer: str | None) -> None:
-    tokens = node.inputs.get("tokens")
-    reads = nodes[tokens] if tokens is not None and node.payload.model.input == "tokens" else None  # type: ignore[attr-defined]
-    if (reads is None) != (tokenizer is None):
-        says = "pixels" if reads is None else "tokens"
-        raise InputError(f"from: {where} trains an encoder of {says}, and this model reads the other")
-    if reads is not None and reads.inputs.get("tokenizer", "") != tokenizer:
-        raise InputError(f"from: {where} trains an encoder of another tokenizer's tokens; use the same tokenizer")
 
 
 def _add_with_inputs(key: str, nodes: Mapping[str, StageNode], add: Callable[[StageNode], None]) -> None:

@@ -10,7 +10,7 @@ from tokexp.spec.check_training import PIXEL_STEPS, TOKEN_STEPS, placed_steps
 from tokexp.spec.distill import Dtm
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.findings import Finding
-from tokexp.spec.grids import model_side, overlapping
+from tokexp.spec.grids import model_sides, overlapping
 from tokexp.spec.masked import Beit, Mim
 from tokexp.spec.masked_autoencoding import Mae
 from tokexp.spec.morphing import Bipartite, Downsample, KMeans, MorphingSpec
@@ -43,13 +43,13 @@ def check_learning(spec: Experiment) -> Iterator[Finding]:
         yield from _check_views(spec, objective)
     yield from _check_terms(spec)
     if morphing is not None:
-        path = _place(spec)
+        path = morphing_place(spec)
         yield from _check_groups(spec, morphing, path)
         yield from _check_target(spec, getattr(morphing, "target", None), (*path, "target"))
 
 
-def _place(spec: Experiment) -> Path:
-    """Return where the morphing is written."""
+def morphing_place(spec: Experiment) -> Path:
+    """Return where the morphing of an objective is written; there must be one."""
     if isinstance(spec.objective, MorphingSpec):
         return ("objective",)
     if getattr(spec.objective, "dtm", None) is not None:
@@ -60,8 +60,8 @@ def _place(spec: Experiment) -> Path:
 
 def _patches(spec: Experiment) -> tuple[int, int]:
     """Return the grid of patches, (0, 0) where it is not known."""
-    side = model_side(spec)
-    return spec.model.patch_grid((side, side)) if side else (0, 0)
+    sides = model_sides(spec)
+    return spec.model.patch_grid(sides) if all(sides) else (0, 0)
 
 
 def _check_masks(spec: Experiment, objective: Dtm | Mae | Data2vec) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tokexp.spec.data import SeitReleaseData
+from tokexp.spec.data import GivenTokens
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.findings import Finding
 from tokexp.spec.stems import FrozenStem, MotoStem
@@ -30,7 +30,7 @@ def _check_term(spec: Experiment, path: Path, term: TermSpec) -> Iterator[Findin
     if isinstance(term, Orthogonality) and not (isinstance(stem, MotoStem) and stem.norm == "regions"):
         yield Finding(path, "orthogonality holds the filters of MoTo's regions; stem moto is needed", (path, _STEM))
     if isinstance(term, TokenProp) and term.vgg is not None:
-        colour = not isinstance(spec.data, SeitReleaseData) and spec.data.image_shape()[0] == 3
+        colour = not isinstance(spec.data, GivenTokens) and spec.data.image_shape()[0] == 3
         if spec.model.input != "pixels" or not colour:
             message = f"{term.distance} compares pictures of 3 channels by VGG-19; this model reads something else"
             yield Finding((*path, "distance"), message, (path, _INPUT, ("data",)))

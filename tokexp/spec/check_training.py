@@ -14,7 +14,7 @@ from tokexp.spec.augment import (
     walk_steps,
 )
 from tokexp.spec.base import Spec
-from tokexp.spec.data import SeitReleaseData
+from tokexp.spec.data import GivenTokens
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.findings import Finding
 from tokexp.spec.tasks import Classify
@@ -71,8 +71,8 @@ def _misplaced(spec: Experiment, path: Path, step: Spec) -> Iterator[Finding]:
         yield Finding(path, f"{kind} works on tokens; this model reads pixels", because)
     elif spec.model.input == "tokens" and kind in PIXEL_STEPS:
         yield Finding(path, f"{kind} works on pixels; this model reads tokens", because)
-    elif isinstance(step, TokenAdapt) and isinstance(spec.data, SeitReleaseData):
-        message = "token_adapt is trained on pixels; data of the kind seit_release have none"
+    elif isinstance(step, TokenAdapt) and isinstance(spec.data, GivenTokens):
+        message = f"token_adapt is trained on pixels; data of the kind {spec.data.kind} have none"
         yield Finding(path, message, (*because, ("data", "kind")))
 
 

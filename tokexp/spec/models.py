@@ -15,7 +15,7 @@ from tokexp.spec.base import added
 from tokexp.spec.extensions import Kinds
 from tokexp.spec.hierarchical import PvtV2Spec, SwinSpec
 from tokexp.spec.perceptrons import MlpSpec
-from tokexp.spec.stems import Conv4x4Stem, Grid, StemSpec
+from tokexp.spec.stems import Conv4x4Stem, Grid, MotoStem, StemSpec
 
 
 class VitSpec(BackboneSpec):
@@ -46,6 +46,10 @@ class VitSpec(BackboneSpec):
     rescale: bool = added(
         False, description="Divide the first weights that end a branch of block l by sqrt(2 l), as BEiT does."
     )
+    positions: Literal["absolute", "relative_shared", "relative_blocks", "relative_both"] = added(
+        "absolute", description="absolute: a table added to the patches. relative: learned biases of the attention's "
+        "scores in its place, one table shared by all blocks (BEiT), one for each, or both (DTM, BEiT v2)."
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
@@ -53,6 +57,12 @@ class VitSpec(BackboneSpec):
             raise ValueError(f"heads ({self.heads}) must divide width ({self.width})")
         if self.width % 4:
             raise ValueError(f"width ({self.width}) must be a multiple of 4 (sin-cos positions)")
+        return self
+
+    @model_validator(mode="after")
+    def _blocks_take_biases(self) -> Self:
+        if self.positions != "absolute" and isinstance(self.stem, MotoStem) and self.stem.blocks:
+            raise ValueError(f"positions: {self.positions} does not go with MoTo in blocks (stem.blocks)")
         return self
 
     @property
@@ -77,7 +87,12 @@ class VitSpec(BackboneSpec):
 
     def weights(self, patches: Grid) -> int:
         """Return those of the blocks and positions."""
-        return round(self.depth * (4 + 2 * self.mlp_ratio) * self.width**2 + (prod(patches) + 1) * self.width)
+        rows, columns = patches
+        tables = {"absolute": 0, "relative_shared": 1, "relative_blocks": self.depth, "relative_both": self.depth + 1}
+        places = tables[self.positions] * (2 * rows - 1) * (2 * columns - 1) * self.heads
+        if self.positions == "absolute":
+            places = (prod(patches) + 1) * self.width
+        return round(self.depth * (4 + 2 * self.mlp_ratio) * self.width**2 + places)
 
 
 ModelSpec = Annotated[VitSpec | SwinSpec | PvtV2Spec | MlpSpec, Kinds("models")]

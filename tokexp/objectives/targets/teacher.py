@@ -33,6 +33,9 @@ class EncoderTarget(Target):
 
     def blocks(self) -> Iterable[nn.Module]:
         """Return the backbone's blocks."""
+        if getattr(self.backbone, "bias", None) is not None:
+            raise InputError("biases of relative positions are of all patches, so this target's blocks cannot be run "
+                             "on merged ones; write model.positions: absolute")  # fmt: skip
         found = getattr(self.backbone, "blocks", None)
         if not isinstance(found, nn.ModuleList):
             raise InputError("this target has no plain sequence of blocks; choose another grouper than layerwise")

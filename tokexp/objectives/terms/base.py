@@ -1,6 +1,7 @@
 """What every term is: a loss from what the backbone does while an objective works."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,10 @@ class Term(nn.Module, ABC):
     """A loss beside that of an objective, with weights of its own that are thrown away when training ends.
 
     It watches the objective's backbone by hooks, which `build(spec, backbone)` sets; so no objective knows of it. The
-    backbone is no submodule of it.
+    backbone is no submodule of it. `draws` and what it asks for are as in `Objective`, for `loss`.
     """
+
+    draws: ClassVar[bool] = False
 
     def join(self, objective: Objective, target: Target | None) -> None:
         """Take what else a term needs: the objective, and the frozen network of the stage; nothing by default."""

@@ -22,6 +22,8 @@ from tokexp.spec.morphing_terms import DtmTerm
 class MorphingBeside(Term):
     """Watches the last block. `join` gives it the target, without which it cannot be used."""
 
+    draws = True
+
     def __init__(self, spec: DtmTerm, backbone: Backbone) -> None:
         """Take the spec, and whose patches are compared. Raises InputError for a backbone without plain blocks."""
         super().__init__()
@@ -45,6 +47,7 @@ class MorphingBeside(Term):
         """Forget what was seen, and watch."""
         self._watching, self._seen = True, []
 
+    @torch.compiler.disable(recursive=False)  # type: ignore[untyped-decorator]
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Return the morphing loss, averaged over the times that the encoder was used on all patches."""
         self._watching, seen, self._seen = False, self._seen, []
