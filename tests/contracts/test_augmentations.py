@@ -10,6 +10,7 @@ from tokexp.data.base import Batch
 from tokexp.registry import implementation
 from tokexp.spec.augment import AdaptSpec, AugmentSpec
 from tokexp.tokenizers.base import Codebook
+from tokexp.tokenizers.coefficient_maps import CoefficientBook, CoefficientLayout
 
 TOKEN_KINDS = ("token_rrc", "token_crop", "token_eda", "token_adapt")
 VALUE_KINDS = ("token_rrc", "token_crop", "emb_noise", "color_adapt", "token_cutmix", "mixup", "token_adapt")
@@ -23,15 +24,25 @@ COMBINED = (
     MIXED,
 )
 STEPS = [{"kind": kind} for kind in dict.fromkeys(TOKEN_KINDS + VALUE_KINDS)] + list(COMBINED)
-SIZES = {"small": (4, 4, (4, 4)), "published": (32, 32, (28, 28))}
+SIZES = {"small": (4, 4, (4, 4)), "published": (32, 32, (28, 28)), "coefficients": (5, 6, (4, 4))}
 COUNT = 6
 
 
 def _world(size: str):
     width, side, grid = SIZES[size]
+    if size == "coefficients":
+        return _coefficients(width, side, grid)
     codebook = Codebook(torch.randn(24, width, generator=torch.Generator().manual_seed(0)))
     networks = AdaptNetworks(AdaptSpec(width=16, heads=2), codebook, (side, side), grid)
     indices = torch.randint(24, (COUNT, side, side), generator=torch.Generator().manual_seed(1))
+    return AugmentContext(grid, codebook, networks), Batch(torch.arange(COUNT) % 4, 4, indices=indices)
+
+
+def _coefficients(width: int, side: int, grid: tuple[int, int]):
+    levels = torch.arange(-4.0, 5.0)[:, None]
+    codebook = CoefficientBook(levels, CoefficientLayout(3, 1, False), torch.arange(1.0, width + 1), torch.ones(width))
+    networks = AdaptNetworks(AdaptSpec(width=16, heads=2), codebook, (side, side), grid)
+    indices = torch.randint(9, (COUNT, width, side, side), generator=torch.Generator().manual_seed(1))
     return AugmentContext(grid, codebook, networks), Batch(torch.arange(COUNT) % 4, 4, indices=indices)
 
 

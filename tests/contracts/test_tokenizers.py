@@ -12,6 +12,7 @@ from tests.tokenizers.published import with_checkpoint
 from tokexp.data.base import Batch
 from tokexp.errors import InputError
 from tokexp.registry import implementation
+from tokexp.spec.coefficients import Dct
 from tokexp.spec.published_tokenizers import FrozenTokenizer
 from tokexp.spec.tokenizers import (
     DalleDvae,
@@ -41,6 +42,7 @@ SPECS = {
         kind="vqvae", stride=4, width=8,
         quantizer=LfqQuantizer(kind="lfq", bits=4, commitment=0.0, entropy=1.0, diversity=4.0),
     ),
+    "dct": Dct(kind="dct", block=4, coefficients=6, chroma="half", levels=12),
     "vit_vqgan": VitVqgan(
         kind="vit_vqgan", width=12, depth=1, heads=3, mlp_width=20, patch_size=4, positions=4, codebook_size=12,
         code_dim=5, input_size=16, checkpoint="made by the fixture",
@@ -62,7 +64,8 @@ SPECS = {
     ),
     "titok": Titok(
         kind="titok", tokens=6, width=12, depth=1, heads=3, patch_size=4, positions=4, codebook_size=12, code_dim=5,
-        input_size=16, checkpoint="made by the fixture",
+        input_size=16, pixel_width=4, pixel_multipliers=(1, 2, 2), pixel_codes=7, pixel_code_dim=6,
+        checkpoint="made by the fixture",
     ),
     "feature_kmeans": FeatureKMeans(
         kind="feature_kmeans", backbone="resnet18", layer=1, width=64, stride=4, random=True, codebook_size=12,

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from tokexp.augment.adapt_outputs import outputs_of
 from tokexp.spec.augment import AdaptSpec
 from tokexp.tokenizers.base import Codebook
 from tokexp.torchvision_ops import ensure_torchvision
@@ -55,7 +56,7 @@ class ToSpace(nn.Module):
 
 
 class ToLogits(nn.Module):
-    """g: maps (B, d, *grid x upscale) to logits (B, rows x columns, K) of the codes."""
+    """g: maps (B, d, *grid x upscale) to logits (B, rows x columns, K) of the codes, or to coefficients."""
 
     positions: Tensor
 
@@ -66,10 +67,10 @@ class ToLogits(nn.Module):
         self.register_buffer("positions", fixed_positions(grid, spec.width))
         self.block = Block(spec.width, spec.heads, act_layer=nn.Tanh, norm_layer=Norm)
         self.norm = Norm(spec.width)
-        self.head = nn.Linear(spec.width, len(codebook))
+        self.head = nn.Linear(spec.width, outputs_of(codebook))
 
     def forward(self, space: Tensor) -> Tensor:
-        """Return the logits."""
+        """Return the logits, or the coefficients that a model would read."""
         tokens = self.shrink(space).flatten(2).transpose(1, 2) + self.positions
         logits: Tensor = self.head(self.norm(self.block(tokens)))
         return logits

@@ -23,7 +23,7 @@ class EmbNoise(Augmentation):
         if step.relative:
             if context.codebook is None:
                 raise ValueError("emb_noise: relative needs a codebook, and this experiment reads pixels")
-            self.unit = context.codebook.codes.norm(dim=1).mean() / context.codebook.width**0.5
+            self.unit = context.codebook.spread
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return values of the same shape."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tokexp.augment import geometry
 from tokexp.augment.adapt_networks import AdaptNetworks
+from tokexp.augment.adapt_outputs import chosen
 from tokexp.augment.base import Augmentation, AugmentContext, embedded, uniform
 from tokexp.augment.mixing import blend, cutmix_weights, mixup_weights
 from tokexp.data.base import Batch
@@ -55,13 +56,8 @@ class TokenAdapt(Augmentation):
         return torch.where(uniform((), generator) < self.step.switch_prob, boxed, even)
 
     def _quantized(self, logits: Tensor) -> Tensor:
-        """Return indices (B, rows, columns) of logits (B, rows x columns, K)."""
-        count, grid = len(logits), self.networks.model_grid
-        if self.step.quantize == "argmax":
-            return logits.argmax(-1).view(count, *grid)
-        with torch.autocast(logits.device.type, enabled=False):
-            expected = logits.softmax(-1) @ self.codebook.codes
-        return self.codebook.nearest(expected.transpose(1, 2).reshape(count, -1, *grid))
+        """Return indices on the models' grid of logits (B, rows x columns, K), or of coefficients."""
+        return chosen(logits, self.codebook, self.networks.model_grid, self.step.quantize == "nearest")
 
 
 def build(step: spec.TokenAdapt, context: AugmentContext) -> TokenAdapt:

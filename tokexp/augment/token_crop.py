@@ -17,15 +17,17 @@ class TokenCrop(Augmentation):
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Return the cut batch, as indices or values as it came. Raises ValueError if it is smaller than the grid."""
-        content = batch.values if batch.indices is None else batch.indices[:, None]
+        content = batch.values if batch.indices is None else batch.indices
         assert content is not None
+        content = content.reshape(len(batch), -1, *content.shape[-2:])
         rows = self._places(content.shape[-2], self.grid[0], len(batch), generator)
         columns = self._places(content.shape[-1], self.grid[1], len(batch), generator)
         samples = torch.arange(len(batch), device=content.device)[:, None, None]
         cut = content.movedim(1, -1)[samples, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
         if batch.indices is None:
             return batch.with_values(cut)
-        return Batch(batch.labels, batch.num_classes, indices=cut[:, 0], targets=batch.targets)
+        indices = cut.reshape(*batch.indices.shape[:-2], *self.grid)
+        return Batch(batch.labels, batch.num_classes, indices=indices, targets=batch.targets)
 
     def _places(self, have: int, need: int, count: int, generator: torch.Generator) -> Tensor:
         if have < need:

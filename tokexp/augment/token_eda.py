@@ -3,6 +3,10 @@
 Per image exactly one of: synonym, swap, neither. Synonyms are one gather in a table of neighbours. The swap draws both
 corners of its blocks jointly uniform, given that they lie further apart than a block's side: the displacement is drawn
 from its exact distribution, so nothing is redrawn.
+
+Where tokens are levels of coefficients (own; the papers have none for these), the synonyms of a level are the nearest
+levels in use, and zero has none: most coefficients are zero, and what replaced them would be noise at every frequency.
+Blocks are exchanged with all coefficients of their places.
 """
 
 import math
@@ -37,6 +41,13 @@ def synonym_table(codebook: Codebook, neighbours: int, metric: Metric) -> Tensor
     return torch.cat(found)
 
 
+def level_synonyms(levels: Tensor, neighbours: int) -> Tensor:
+    """Return the nearest other levels (K, min(neighbours, K - 1)) of levels (K, 1); of a level of zero, itself."""
+    table = synonym_table(Codebook(levels), neighbours, "euclidean")
+    own = torch.arange(len(levels), device=levels.device)[:, None]
+    return torch.where(levels == 0, own, table)
+
+
 def _angles(codes: Tensor, some: Tensor) -> Tensor:
     """Return the cosines (n, K) of some codes to all; a code of norm zero ranks by distance, as -2 for the others."""
     zero = codes.norm(dim=1) == 0
@@ -54,14 +65,17 @@ class TokenEda(Augmentation):
             raise ValueError("token_eda works on tokens, and this experiment reads pixels: take it out of the policy")
         self.step = step
         metric: Metric = context.codebook.metric if step.metric == "tokenizer" else "cosine"
-        self.table = synonym_table(context.codebook, step.neighbours, metric)
+        if context.codebook.is_table:
+            self.table = synonym_table(context.codebook, step.neighbours, metric)
+        else:
+            self.table = level_synonyms(context.codebook.codes, step.neighbours)
         self._displacements: dict[tuple[int, int], Tensor] = {}
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Return changed indices (B, H, W). Raises ValueError if they were looked up already."""
+        """Return changed indices of the same shape. Raises ValueError if they were looked up already."""
         if batch.indices is None:
             raise ValueError("token_eda changes indices: it must stand before every step that works on embeddings")
-        number = uniform((len(batch), 1, 1), generator)
+        number = uniform((len(batch), *(1 for _ in batch.indices.shape[1:])), generator)
         synonym, either = self.step.synonym, self.step.synonym + self.step.swap
         changed = torch.where(number < synonym, self._synonyms(batch.indices, generator), batch.indices)
         if self.step.swap:
@@ -76,7 +90,7 @@ class TokenEda(Augmentation):
         return torch.where(replaced, self.table[indices, entry], indices)
 
     def _swapped(self, indices: Tensor, generator: torch.Generator) -> Tensor:
-        count, height, width = indices.shape
+        count, (height, width) = len(indices), indices.shape[-2:]
         side, first, second = self._blocks(count, height, width, generator)
         rows = torch.arange(height, device=indices.device)[None, :, None]
         columns = torch.arange(width, device=indices.device)[None, None, :]
@@ -87,7 +101,8 @@ class TokenEda(Augmentation):
             within = (down >= 0) & (down < side[:, None, None]) & (right >= 0) & (right < side[:, None, None])
             taken = (there[:, 0, None, None] + down) * width + there[:, 1, None, None] + right
             source = torch.where(within, taken, source)
-        return indices.flatten(1).gather(1, source.flatten(1)).view_as(indices)
+        maps = indices.reshape(count, -1, height * width)
+        return maps.gather(2, source.view(count, 1, -1).expand(-1, maps.shape[1], -1)).view_as(indices)
 
     def _blocks(self, count: int, height: int, width: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Draw sides (n,) and the two corners (n, 2) each."""

@@ -27,7 +27,7 @@ class TokenRrc(Augmentation):
         size = (content.shape[-2], content.shape[-1])
         box = boxes(draw_crops(len(batch), self.step.scale, self.step.ratio, generator), *size)
         codebook = self.context.codebook
-        if batch.indices is not None and codebook is not None:
+        if batch.indices is not None and codebook is not None and codebook.is_table:
             taps = crop_taps(box, size, self.context.grid, codebook.codes.dtype)
             return batch.with_values(resample_tokens(batch.indices, codebook.codes, *taps))
         values = embedded(batch, self.context).values

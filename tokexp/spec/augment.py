@@ -56,7 +56,9 @@ class TokenEda(Spec):
     replace: Probability = Field(0.25, description="Probability that a token of such an image is replaced.")
     neighbours: int = Field(5, ge=1, le=1024, description="Neighbours in the codebook that a code draws from.")
     metric: Literal["cosine", "tokenizer"] = Field(
-        "cosine", description="What makes a neighbour: the angle, or the tokenizer's own metric."
+        "cosine",
+        description="What makes a neighbour: the angle, or the tokenizer's own metric. Levels of "
+        "coefficients (tokenizer dct) are neighbours by their difference, and zero has none.",
     )
     swap_scale: float = Field(0.25, gt=0, le=0.5, description="Upper bound of a block's side over the grid's.")
 
@@ -75,7 +77,8 @@ class EmbNoise(Spec):
     preset: Preset = _PRESET
     channel_std: float = Field(1.0, ge=0, description="Standard deviation of the noise shared by a channel.")
     element_std: float = Field(1.0, ge=0, description="Standard deviation of the noise of every element.")
-    relative: bool = Field(False, description="Multiply both by the mean row norm of the codebook over sqrt(width).")
+    relative: bool = Field(False, description="Multiply both by the mean row norm of the codebook over "
+                           "sqrt(width), of coefficients by the deviation of each.")  # fmt: skip
     prob: Probability = Field(0.5, description="Share of samples that is touched.")
     subset: Literal["bernoulli", "exact_count"] = Field(
         "bernoulli", description="Each sample by itself, or exactly floor(batch x prob) samples."
@@ -153,7 +156,9 @@ class TokenAdapt(Spec):
     cutmix: float = Field(0.0, ge=0, description="Alpha of CutMix in that space; 0 for none.")
     switch_prob: Probability = Field(0.5, description="Probability of CutMix where both are given.")
     quantize: Literal["argmax", "nearest"] = Field(
-        "nearest", description="Code of g's output: its largest logit, or the code nearest to the expected vector."
+        "nearest",
+        description="Code of g's output: its largest logit, or the code nearest to the expected vector. "
+        "Coefficients always go to their nearest levels.",
     )
 
 
