@@ -10,7 +10,7 @@ from tokexp.bench.tokenize import _generated, child
 from tokexp.storage.store import TokenStore
 
 
-@pytest.mark.parametrize(("kind", "count", "grid"), [("generated", 3000, (4, 4)), ("16", 70, (4, 4))])
+@pytest.mark.parametrize(("kind", "count", "grid"), [("generated", 3000, (8, 8)), ("16", 70, (8, 8))])
 def test_a_process_encodes_every_image_and_says_what_it_took(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, count: int, grid: tuple[int, int]
 ) -> None:

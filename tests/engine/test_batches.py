@@ -28,8 +28,10 @@ class Images(ImageSource):
         return torch.tensor(positions, dtype=torch.float32).view(-1, 1, 1, 1).expand(-1, 1, 2, 2) / 10
 
 
+@pytest.mark.parametrize("far", [1, 1 << 25])
 @pytest.mark.parametrize("largest", [5, 32767, 32768, 65535])
-def test_tokens_come_back_as_they_were_stored(largest: int) -> None:
+def test_tokens_come_back_as_they_were_stored(largest: int, far: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "FAR_BYTES", far)
     stored = np.random.default_rng(0).integers(0, largest + 1, (20, 3, 4)).astype(np.uint16)
     stored[0, 0, 0] = largest
     feed = TokenFeed(stored, np.arange(20), 20, CPU)
@@ -38,6 +40,14 @@ def test_tokens_come_back_as_they_were_stored(largest: int) -> None:
     assert batch.indices.dtype == torch.int64
     assert np.array_equal(batch.indices.numpy(), stored[[7, 0, 7]])
     assert batch.labels.tolist() == [7, 0, 7]
+
+
+@pytest.mark.parametrize("far", [1, 1 << 25])
+def test_a_position_past_the_last_sample_is_an_error(far: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "FAR_BYTES", far)
+    feed = TokenFeed(np.zeros((4, 2, 2), np.uint16), np.arange(4), 4, CPU)
+    with pytest.raises(IndexError):
+        feed.batch(torch.tensor([0, 4]))
 
 
 @pytest.mark.parametrize("resident", [0, 10**9])

@@ -1,6 +1,5 @@
-"""vq_kd against the formulas on the published names, and its encoder against timm's BEiT; its size; what it drops."""
+"""vq_kd against the formulas on the published names, and its encoder against timm's BEiT; its sizes; what it drops."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.tokenizers.formulas import Weights, attended, dense, gelu, nearest_angle, norm, patches
 from tests.tokenizers.published import random_tokenizer
 from tokexp.errors import InputError
 from tokexp.spec.tokenizers import VqKd
@@ -18,7 +18,7 @@ ensure_torchvision()
 from timm.models.beit import Beit  # noqa: E402
 
 SHAPE = (3, 12, 12)
-Weights = dict[str, Tensor]
+EPS = 1e-6
 
 
 def small(**fields: Any) -> VqKd:
@@ -27,41 +27,35 @@ def small(**fields: Any) -> VqKd:
     return VqKd(**{"kind": "vq_kd", **sizes, **codes, **fields})
 
 
-def norm(x: Tensor, w: Weights, name: str) -> Tensor:
-    centred = x - x.mean(-1, keepdim=True)
-    return centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt() * w[f"{name}.weight"] + w[f"{name}.bias"]
-
-
-def dense(x: Tensor, w: Weights, name: str) -> Tensor:
-    return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
-
-
 def reference(image: Tensor, w: Weights, spec: VqKd) -> Tensor:
-    """Return the indices of one image, patch by patch and head by head."""
-    p, side, size = spec.patch_size, spec.positions, spec.width // spec.heads
-    image = 2 * image - 1
-    patches = [
-        (w["encoder.patch_embed.proj.weight"] * image[:, r * p : r * p + p, c * p : c * p + p]).sum((1, 2, 3))
-        for r in range(side) for c in range(side)
-    ]  # fmt: skip
-    x = torch.stack(patches) + w["encoder.patch_embed.proj.bias"]
+    """Return the indices of one image of the size that fits the table of positions."""
+    x = patches(2 * image - 1, w, "encoder.patch_embed.proj")
     x = torch.cat([w["encoder.cls_token"][0], x]) + w["encoder.pos_embed"][0]
     for i in range(spec.depth):
         at = f"encoder.blocks.{i}"
-        q, k, v = (norm(x, w, f"{at}.norm1") @ w[f"{at}.attn.qkv.weight"].T).chunk(3, dim=1)
+        q, k, v = (norm(x, w, f"{at}.norm1", EPS) @ w[f"{at}.attn.qkv.weight"].T).chunk(3, dim=1)
         q, v = q + w[f"{at}.attn.q_bias"], v + w[f"{at}.attn.v_bias"]
-        heads = []
-        for head in range(spec.heads):
-            part = slice(head * size, (head + 1) * size)
-            heads.append(torch.softmax(q[:, part] @ k[:, part].T / math.sqrt(size), 1) @ v[:, part])
-        x = x + dense(torch.cat(heads, 1), w, f"{at}.attn.proj")
-        hidden = dense(norm(x, w, f"{at}.norm2"), w, f"{at}.mlp.fc1")
-        x = x + dense(hidden * (1 + torch.erf(hidden / math.sqrt(2))) / 2, w, f"{at}.mlp.fc2")
-    x = norm(x[1:], w, "encoder.fc_norm")
+        x = x + dense(attended(q, k, v, spec.heads), w, f"{at}.attn.proj")
+        x = x + dense(gelu(dense(norm(x, w, f"{at}.norm2", EPS), w, f"{at}.mlp.fc1")), w, f"{at}.mlp.fc2")
+    x = norm(x[1:], w, "encoder.fc_norm", EPS)
     z = dense(torch.tanh(dense(x, w, "encode_task_layer.0")), w, "encode_task_layer.2")
-    codes = w["quantize.embedding.weight"]
-    similar = (z / z.norm(dim=1, keepdim=True)) @ (codes / codes.norm(dim=1, keepdim=True)).T
-    return similar.argmax(1).view(side, side)
+    return nearest_angle(z, w["quantize.embedding.weight"]).view(spec.positions, spec.positions)
+
+
+def cubic(distance: float, a: float = -0.5) -> float:
+    """Return Keys' kernel, with the constant of antialiased resizing."""
+    d = abs(distance)
+    if d < 1:
+        return (a + 2) * d**3 - (a + 3) * d**2 + 1
+    return a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a if d < 2 else 0.0
+
+
+def resampling(old: int, new: int) -> Tensor:
+    """Return the matrix (new, old) of bicubic resampling, its kernel as wide as a pixel of the coarser side."""
+    scale = max(old / new, 1.0)
+    centres = [(place + 0.5) * old / new - 0.5 for place in range(new)]
+    weights = torch.tensor([[cubic((place - centre) / scale) for place in range(old)] for centre in centres])
+    return weights / weights.sum(1, keepdim=True)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +69,34 @@ def test_tokens_are_those_of_the_formulas(images: Tensor) -> None:
     expected = torch.stack([reference(image, tokenizer.state_dict(), spec) for image in images])
     assert torch.equal(tokenizer.encode(images), expected)
     assert len(expected.unique()) >= 3
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (3, 8, 8), (3, 12, 20)])
+def test_other_sizes_are_read_with_the_table_of_positions_resampled(shape: tuple[int, int, int]) -> None:
+    tokenizer = random_tokenizer(small(), shape)
+    stored = tokenizer.encoder.pos_embed
+    rows, columns = shape[1] // 4, shape[2] // 4
+    table = torch.einsum("ri,cj,ijw->rcw", resampling(3, rows), resampling(3, columns), stored[0, 1:].view(3, 3, 12))
+    assert torch.allclose(tokenizer.encoder.positions()[0], torch.cat([stored[0, :1], table.flatten(0, 1)]), atol=1e-5)
+    images = torch.rand(4, *shape, generator=torch.Generator().manual_seed(2))
+    tokens = tokenizer.encode(images)
+    assert tokens.shape == (4, rows, columns)
+    assert tokenizer.info.grid == (rows, columns)
+    assert len(tokens.unique()) >= 3
+
+
+def test_the_table_is_kept_as_published_whatever_is_read(tmp_path: Path) -> None:
+    made = random_tokenizer(small(), SHAPE)
+    torch.save(made.state_dict(), tmp_path / "a.pth")
+    wide = build(small(checkpoint=str(tmp_path / "a.pth")), (3, 16, 16))
+    wide.fit([])
+    assert torch.equal(wide.state_dict()["encoder.pos_embed"], made.state_dict()["encoder.pos_embed"])
+
+
+def test_the_published_sizes_are_14_and_16_tokens_a_side() -> None:
+    spec = VqKd(kind="vq_kd", checkpoint="x")
+    assert spec.grid((3, 224, 224)) == (14, 14)
+    assert (spec.grid((3, 256, 256)), spec.fault((3, 256, 256))) == ((16, 16), "")
 
 
 def test_the_encoder_is_timms_beit_with_its_last_norm_on_patches(images: Tensor) -> None:
@@ -124,8 +146,8 @@ def test_the_published_size_has_its_names_grid_and_parameters() -> None:
     assert "encoder.blocks.{i}.attn.qkv.bias" not in names
 
 
-def test_another_side_and_decoding_are_refused(images: Tensor) -> None:
-    with pytest.raises(InputError, match="reads 12 x 12 pixels, and is given 16 x 16"):
-        build(small(), (3, 16, 16))
+def test_sides_that_patches_do_not_divide_and_decoding_are_refused() -> None:
+    with pytest.raises(InputError, match="4 pixels per token do not divide 14 x 14 pixels"):
+        build(small(), (3, 14, 14))
     with pytest.raises(InputError, match="vq_kd has no decoder"):
         build(small(), SHAPE).decode(torch.zeros(1, 3, 3, dtype=torch.int64))

@@ -46,7 +46,7 @@ MEMORY_BOUND = 1.05
 _PIXELS = SIDE * PATCH
 _SAMPLE, _ROUNDS, _FITTED, _AT_ONCE = 100_000, 12, 250, 64
 _PARTS = 4
-_READ_IMAGES, _RATE_IMAGES, _ROUNDS_TIMED = 65_536, 1024, 7
+_READ_IMAGES, _RATE_IMAGES, _ROUNDS_TIMED = (10_240, 327_680), 1024, 7
 
 
 def rows(data: Path | None = None) -> list[BenchRow]:
@@ -102,11 +102,12 @@ def _rates(name: str, codec: Codec, tokens: np.ndarray) -> list[BenchRow]:
     ]
 
 
-def _rate(work: Callable[[], object], images: int) -> float:
-    """Return images per second of this thread's CPU time, compiled before: the median of some runs."""
-    work()
+def _rate(work: Callable[[], object], images: int, rounds: int | None = None) -> float:
+    """Return images per second of this thread's CPU time: the median of some runs, or of `rounds` after none."""
+    if rounds is None:
+        work()
     taken = []
-    for _ in range(_ROUNDS_TIMED):
+    for _ in range(rounds or _ROUNDS_TIMED):
         begin = time.thread_time()
         work()
         taken.append(max(time.thread_time() - begin, 1e-9))
@@ -114,29 +115,58 @@ def _rate(work: Callable[[], object], images: int) -> float:
 
 
 def _reading(held: np.ndarray) -> list[BenchRow]:
-    """Measure random batches from a decoded array, the way training gathers them."""
+    """Measure random batches from decoded arrays of two sizes, the way training gathers them."""
+    return [_read_row(held, images) for images in _READ_IMAGES]
+
+
+def _read_row(held: np.ndarray, images: int) -> BenchRow:
+    """Measure a batch of random rows, in turns with a plain copy of as many rows in order and with torch's gather."""
     import numpy as np
-    import torch
 
     from tokexp.storage.decoded import decoded
     from tokexp.storage.store import TokenStore
 
-    torch.set_num_threads(1)
-    tokens = np.resize(held, (_READ_IMAGES, SIDE, SIDE))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "store.tokens"
-        _write(path, tokens, "packed")
-        mapped = decoded(TokenStore.open(path), Path(folder))
-        resident = torch.from_numpy(mapped.view(np.int16))
-        order = torch.randperm(_READ_IMAGES, generator=torch.Generator().manual_seed(0))
-        room = torch.empty((BATCH, SIDE, SIDE), dtype=torch.int16)
+        _write(path, np.resize(held, (images, SIDE, SIDE)), "packed")
+        ways = _ways_to_read(decoded(TokenStore.open(path), Path(folder)).reshape(images, -1))
+        taken: dict[str, list[float]] = {name: [] for name in ways}
+        for number in range(2 * _ROUNDS_TIMED + 1):
+            for name in list(ways)[:: -1 if number % 2 else 1]:
+                taken[name].append(1e6 / _rate(ways[name], images, 1))
+    copied, torchs, cost = (median_interval(taken[name][1:]) for name in ways)
+    anchor = f"copied in order {copied.value:.2f} us, by torch's index_select {torchs.value:.2f} us"
+    name = f"codec/decoded array of {images * SIDE * SIDE * 2 / 1e6:,.0f} MB, batch {BATCH:,}"
+    holds = cost.value <= READ_BOUND_US
+    return BenchRow(name, cost.value, "us/image", anchor, READ_BOUND_US, holds, cost.low, cost.high)
 
-        def read() -> None:
-            for start in range(0, _READ_IMAGES, BATCH):
-                torch.index_select(resident, 0, order[start : start + BATCH], out=room)
 
-        cost = 1e6 / _rate(read, _READ_IMAGES)
-    return [at_most(f"codec/decoded array, batch {BATCH:,}", cost, "us/image", READ_BOUND_US)]
+def _ways_to_read(tokens: np.ndarray) -> dict[str, Callable[[], None]]:
+    """Return three ways to read all tokens (N, P) once, in batches, into the same memory; the last is training's."""
+    import numpy as np
+    import torch
+
+    from tokexp.storage.gathering import gather
+
+    torch.set_num_threads(1)
+    resident, order = torch.from_numpy(tokens.view(np.int16)), np.random.default_rng(0).permutation(len(tokens))
+    room = np.empty((BATCH, tokens.shape[1]), np.uint16)
+    torchs_room, torchs_order = torch.from_numpy(room.view(np.int16)), torch.from_numpy(order)
+    batches = [slice(start, start + BATCH) for start in range(0, len(tokens), BATCH)]
+
+    def copied() -> None:
+        for batch in batches:
+            np.copyto(room, tokens[batch])
+
+    def by_torch() -> None:
+        for batch in batches:
+            torch.index_select(resident, 0, torchs_order[batch], out=torchs_room)
+
+    def gathered() -> None:
+        for batch in batches:
+            gather(tokens, order[batch], room)
+
+    return {"copied": copied, "torch": by_torch, "gathered": gathered}
 
 
 def _memory() -> list[BenchRow]:

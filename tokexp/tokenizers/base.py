@@ -6,7 +6,7 @@ codes = the codebook's vectors (K, d); indices = integers into it; tokens = a gr
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -73,11 +73,20 @@ class Tokenizer(nn.Module, ABC):
         """Return the objective that trains this tokenizer by gradient, or None. Its batches hold pixels."""
         return None
 
+    def code_facts(self) -> dict[str, object]:
+        """Return what a store has to note, JSON-ready, so that its tokens can be read without this tokenizer."""
+        return {}
+
 
 class Codebook(nn.Module):
-    """The codes in use (K, d) and how a vector finds its nearest one. Never trained."""
+    """The codes in use (K, d) and how a vector finds its nearest one. Never trained.
+
+    is_table: an index stands for a whole vector, its row of codes. Where it does not (coefficients), several indices
+    make up the vector of one place, and `unfold` brings them there from the grid in which they are stored.
+    """
 
     codes: Tensor
+    is_table: ClassVar[bool] = True
 
     def __init__(self, codes: Tensor, metric: Metric = "euclidean") -> None:
         """Take codes (K, d) and the metric of the tokenizer that made them."""
@@ -93,6 +102,24 @@ class Codebook(nn.Module):
     def width(self) -> int:
         """Return d, the width of a code."""
         return self.codes.shape[1]
+
+    @property
+    def spread(self) -> Tensor:
+        """Return the size of an embedding's numbers, of a form that broadcasts over (B, d, H, W)."""
+        found: Tensor = self.codes.norm(dim=1).mean() / self.width**0.5
+        return found
+
+    def map_grid(self, stored: tuple[int, int]) -> tuple[int, int]:
+        """Return (rows, columns) of the places that a stored grid holds."""
+        return stored
+
+    def unfold(self, stored: Tensor) -> Tensor:
+        """Return the indices of stored grids (B, rows, columns) as `lookup` and the augmentations take them."""
+        return stored
+
+    def fold(self, indices: Tensor) -> Tensor:
+        """Return indices in the grid in which they are stored: the way back from `unfold`."""
+        return indices
 
     def lookup(self, indices: Tensor) -> Tensor:
         """Return embeddings (B, d, H, W) for indices (B, H, W)."""

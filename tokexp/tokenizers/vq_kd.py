@@ -4,7 +4,8 @@ Source: Peng et al. 2022 (BEiT v2), section 3.1; names and details of the releas
 token has a place but no token, queries and values have a bias and keys have none, the last norm is on patch tokens
 alone. Pixels are brought from [0, 1] to [-1, 1], always (the release decides by the largest pixel of a batch). Encoding
 changes no state, where the release counts the codes in use in evaluation too. The decoder makes CLIP's features, not
-pixels, and is not loaded.
+pixels, and is not loaded. For other inputs than 224 x 224 pixels the table of positions is resampled as timm does
+(bicubic, antialiased; the class token's place as it is), when it is used: what is stored stays as published.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch.nn.functional import gelu, linear, scaled_dot_product_attention
 from tokexp.spec.published_tokenizers import VqKd
 from tokexp.tokenizers.base import Codebook
 from tokexp.tokenizers.published import PublishedTokenizer
+from tokexp.torchvision_ops import ensure_torchvision
 
 _EPS = 1e-6
 
@@ -79,9 +81,10 @@ class _Patches(nn.Module):
 class Encoder(nn.Module):
     """Pixels in [-1, 1] to normed patch tokens (n, tokens, width)."""
 
-    def __init__(self, spec: VqKd) -> None:
-        """Take the sizes."""
+    def __init__(self, spec: VqKd, grid: tuple[int, int]) -> None:
+        """Take the sizes, and (rows, columns) of the patches that will be read."""
         super().__init__()
+        self.stored, self.grid = (spec.positions, spec.positions), grid
         self.cls_token = nn.Parameter(torch.zeros(1, 1, spec.width))
         self.pos_embed = nn.Parameter(torch.zeros(1, spec.positions**2 + 1, spec.width))
         self.patch_embed = _Patches(spec)
@@ -91,11 +94,21 @@ class Encoder(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the tokens of the patches, without the class token."""
         patches = self.patch_embed(pixels)
-        values = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], 1) + self.pos_embed
+        values = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], 1) + self.positions()
         for block in self.blocks:
             values = block(values)
         out: Tensor = self.fc_norm(values[:, 1:])
         return out
+
+    def positions(self) -> Tensor:
+        """Return the table (1, 1 + rows columns, width) for the grid that is read."""
+        if self.grid == self.stored:
+            return self.pos_embed
+        ensure_torchvision()
+        from timm.layers import resample_abs_pos_embed
+
+        table: Tensor = resample_abs_pos_embed(self.pos_embed, list(self.grid), list(self.stored))
+        return table
 
 
 class _Quantizer(nn.Module):
@@ -126,7 +139,7 @@ class VqKdTokenizer(PublishedTokenizer):
     def __init__(self, spec: VqKd, image_shape: tuple[int, int, int]) -> None:
         """Make the network with random weights, under the published names."""
         super().__init__(spec, image_shape)
-        self.encoder, self.quantize = Encoder(spec), _Quantizer(spec)
+        self.encoder, self.quantize = Encoder(spec, self.info.grid), _Quantizer(spec)
         self.encode_task_layer = nn.Sequential(
             nn.Linear(spec.width, spec.width), nn.Tanh(), nn.Linear(spec.width, spec.code_dim)
         )

@@ -113,6 +113,10 @@ class VqVaeTokenizer(Tokenizer):
         """Return the codes (K, d), float32."""
         return self.quantizer.codebook()
 
+    def code_facts(self) -> dict[str, object]:
+        """Return what the codes follow from where they are not stored."""
+        return self.spec.quantizer.code_facts()
+
     @torch.no_grad()
     def decode(self, indices: Tensor) -> Tensor:
         """Return images (n, C, H, W) in [0, 1]."""
