@@ -38,7 +38,7 @@ Codec = Annotated[
 
 @store.command("info")
 def info(stored: Stored, split: Split = None, workspace: WorkspacePath = None, json: AsJson = False) -> int:
-    """Print what token stores hold and what their bytes go to."""
+    """Print what stores of tokens or images hold and what their bytes go to."""
     from tokexp.verbs import stores
 
     return stores.info(stored, split, workspace, json)
@@ -46,7 +46,7 @@ def info(stored: Stored, split: Split = None, workspace: WorkspacePath = None, j
 
 @store.command("verify")
 def verify(stored: Stored, split: Split = None, workspace: WorkspacePath = None, json: AsJson = False) -> int:
-    """Check every byte of token stores; name what is damaged."""
+    """Check every byte of stores of tokens or images; name what is damaged."""
     from tokexp.verbs import stores
 
     return stores.verify(stored, split, workspace, json)

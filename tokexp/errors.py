@@ -49,6 +49,15 @@ class DataError(InputError):
     """Images or token files are missing, unreadable, or not what the spec says."""
 
 
+class FieldError(DataError):
+    """What a field names is missing, or not what it should be; `field` is its path in an experiment."""
+
+    def __init__(self, field: tuple[str, ...], reason: str) -> None:
+        """Take the field and what is wrong with that which it names."""
+        super().__init__(f"{'.'.join(field)}: {reason}")
+        self.field, self.reason = field, reason
+
+
 class DamagedError(TokexpError):
     """A file that tokexp wrote does not match its digest: it is never used."""
 

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.data.releases import encode, write_bytes, write_codebook, write_split
+from tokexp.data.base import GivenCodes
 from tokexp.data.seit_release import SeitRelease, build
 from tokexp.errors import DataError
 from tokexp.spec.data import SeitReleaseData
@@ -28,6 +29,10 @@ def release(root: Path, train: np.ndarray, **fields: object) -> SeitRelease:
     return build(spec(root, **fields))
 
 
+def tokens_of(source: SeitRelease) -> np.ndarray:
+    return np.concatenate(list(source.blocks("train")))
+
+
 def broken(root: Path, records: list[bytes], **fields: object) -> SeitRelease:
     release(root, np.zeros((1, 2, 2), dtype=int))
     write_bytes(root, "tr", records, [0] * len(records))
@@ -37,14 +42,14 @@ def broken(root: Path, records: list[bytes], **fields: object) -> SeitRelease:
 def test_ids_at_the_limits_of_the_code_come_back(tmp_path: Path) -> None:
     tokens = np.array(LIMITS).reshape(2, 2, 2)
     source = release(tmp_path, tokens)
-    assert np.array_equal(source.indices("train"), tokens)
-    assert source.indices("train").dtype == np.uint16
+    assert np.array_equal(tokens_of(source), tokens)
+    assert tokens_of(source).dtype == np.uint16
 
 
 def test_random_tokens_come_back_over_several_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tokexp.data.seit_release._BLOCK", 3)
     tokens = np.random.default_rng(0).integers(0, 510, (11, 4, 4))
-    assert np.array_equal(release(tmp_path, tokens, grid=4).indices("train"), tokens)
+    assert np.array_equal(tokens_of(release(tmp_path, tokens, grid=4)), tokens)
 
 
 def test_labels_ids_codes_and_classes_are_those_of_the_files(tmp_path: Path) -> None:
@@ -54,7 +59,7 @@ def test_labels_ids_codes_and_classes_are_those_of_the_files(tmp_path: Path) -> 
     assert len(source.classes) == 5
     assert source.sample_ids("train")[3] == "tr/0000003"
     assert source.grid == (2, 2)
-    assert np.array_equal(source.codes, torch.load(tmp_path / "codes.ckpt", weights_only=True).numpy())
+    assert np.array_equal(source.codebook.vectors, torch.load(tmp_path / "codes.ckpt", weights_only=True).numpy())
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".safetensors"])
@@ -66,7 +71,7 @@ def test_a_codebook_may_be_npy_or_safetensors(tmp_path: Path, suffix: str) -> No
         np.save(file, codes.numpy())
     else:
         save_file({"codes": codes}, file)
-    assert np.array_equal(build(spec(tmp_path, codebook=file.name)).codes, codes.numpy())
+    assert np.array_equal(build(spec(tmp_path, codebook=file.name)).codebook.vectors, codes.numpy())
 
 
 def test_labels_beside_are_found_by_the_word_label(tmp_path: Path) -> None:
@@ -95,14 +100,14 @@ GOOD = encode(np.zeros(4, dtype=int))
 def test_a_damaged_image_is_named(tmp_path: Path, record: bytes, reason: str, last: bool) -> None:
     source = broken(tmp_path, [GOOD, GOOD, record] + ([] if last else [GOOD]))
     with pytest.raises(DataError, match=rf"tr\.data\.bin\.gz.*image 2 .*{reason}"):
-        source.indices("train")
+        tokens_of(source)
 
 
 def test_an_id_above_the_codebook_is_named(tmp_path: Path) -> None:
     source = release(tmp_path, np.array([[[0, 1], [2, 3]], [[0, 391], [0, 0]]]))
-    source.codes = source.codes[:391]
+    source.codebook = GivenCodes(source.codebook.vectors[:391])
     with pytest.raises(DataError, match="image 1 holds an id above 390"):
-        source.indices("train")
+        tokens_of(source)
 
 
 def test_a_stream_of_another_length_than_its_index_is_refused(tmp_path: Path) -> None:
@@ -110,7 +115,7 @@ def test_a_stream_of_another_length_than_its_index_is_refused(tmp_path: Path) ->
     for content, word in ((GOOD, "shorter"), (GOOD * 3, "longer")):
         (tmp_path / "tr.data.bin.gz").write_bytes(gzip.compress(content))
         with pytest.raises(DataError, match=word):
-            source.indices("train")
+            tokens_of(source)
 
 
 def test_a_truncated_gzip_file_is_refused(tmp_path: Path) -> None:
@@ -118,7 +123,7 @@ def test_a_truncated_gzip_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "tr.data.bin.gz"
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match="cannot be unpacked"):
-        source.indices("train")
+        tokens_of(source)
 
 
 @pytest.mark.parametrize("offsets", [np.array([1, 4]), np.array([0, 8, 4]), np.array([0.0, 4.0]), np.array([0])])

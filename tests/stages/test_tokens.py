@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from tokexp.engine.reporting import Stopped
 from tokexp.registry import implementation
 from tokexp.spec.data import DigitsData
 from tokexp.stages.assembly import load_tokenizer
-from tokexp.storage.store import TokenStore
+from tokexp.storage.store import TokenStore, write_store
 
 CPU = torch.device("cpu")
 
@@ -84,6 +85,29 @@ def test_a_budget_is_used_up_and_never_exceeded(bench: Bench, codec: str) -> Non
         size = (folder / "train.tokens").stat().st_size
         assert result.metrics["bytes"] == size <= limit
         assert size > 0.9 * limit
+
+
+def test_a_slow_codec_uses_a_budget_up_in_few_measurements_and_codes_the_kept_images_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tokexp.stages import tokens as module
+
+    written: list[int] = []
+
+    def counting(file: Path, indices: np.ndarray, *rest: Any, **named: Any) -> Any:
+        written.append(len(indices))
+        return write_store(file, indices, *rest, **named)
+
+    monkeypatch.setattr(module, "write_store", counting)
+    plan = plan_of(storage={"budget": "4 B/image", "codec": {"kind": "rans_context", "level": "best"}})
+    result, folder = bench.run_to(plan, "tokens")
+    size, limit = (folder / "train.tokens").stat().st_size, 4 * 1257
+    assert result.metrics["bytes"] == size <= limit
+    assert size > 0.99 * limit
+    store = TokenStore.open(folder / "train.tokens")
+    assert store.num_images == len(kept(folder))
+    assert written.count(store.num_images) == 1
+    assert len(written) <= 7  # the last is that of the test images
 
 
 def test_interrupted_encoding_goes_on_and_gives_the_same_store(

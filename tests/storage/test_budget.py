@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tokexp.errors import InputError
 from tokexp.spec.storage import StorageSpec
 from tokexp.spec.units import Budget
-from tokexp.storage.budget import fit_budget, keep_order
+from tokexp.storage.budget import UNUSED, fit_budget, keep_order
 
 label_lists = st.lists(st.integers(0, 5), max_size=60).map(lambda labels: np.array(labels, np.int64))
 
@@ -111,3 +111,43 @@ def test_without_a_bound_everything_is_kept() -> None:
 
 
 GOLDEN = [0, 3, 2, 4, 6, 1, 7, 5]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=300), st.integers(0, 100), st.integers(1, 6000))
+def test_a_close_search_never_exceeds_the_budget_and_leaves_little(growth: list[int], fixed: int, limit: int) -> None:
+    sizes = [fixed + int(size) for size in np.cumsum(growth)]
+    measure, calls = counted(lambda count: sizes[count - 1])
+    if sizes[0] > limit:
+        with pytest.raises(InputError, match=f"smallest possible store takes {sizes[0]} bytes"):
+            fit_budget(budget(f"{limit} B"), len(sizes), measure, closely=True)
+        return
+    kept = fit_budget(budget(f"{limit} B"), len(sizes), measure, closely=True)
+    assert sizes[kept - 1] <= limit
+    spare = max(limit * UNUSED, sizes[kept - 1] / kept)
+    assert kept == len(sizes) or sizes[kept] > limit or limit - sizes[kept - 1] <= spare
+    assert len(calls) == len(set(calls))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=100), st.integers(0, 500))
+def test_a_close_search_ends_where_more_images_take_fewer_bytes(sizes: list[int], extra: int) -> None:
+    limit = sizes[0] + extra
+    measure, calls = counted(lambda count: sizes[count - 1])
+    kept = fit_budget(budget(f"{limit} B"), len(sizes), measure, closely=True)
+    assert sizes[kept - 1] <= limit
+    assert len(calls) <= len(sizes)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.5, 0.9])
+def test_a_close_search_measures_few_stores_and_none_much_larger(share: float) -> None:
+    def size(count: int) -> int:
+        # Tables, and images that become cheaper as the tables are fitted on more of them.
+        return round(60_000 + 960 * count + 4000 * count**0.7)
+
+    limit = round(share * size(1_281_167))
+    measure, calls = counted(size)
+    kept = fit_budget(budget(f"{limit} B"), 1_281_167, measure, closely=True)
+    assert limit * (1 - UNUSED) <= size(kept) <= limit
+    assert len(calls) <= 4
+    assert sum(calls) <= 3 * kept + 4096

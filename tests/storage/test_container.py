@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from tokexp.errors import DamagedError, InputError, TokexpError
+from tokexp.sections import VERSION
 from tokexp.spec.storage import PackedCodec
-from tokexp.storage.container import VERSION, read_container, write_container
+from tokexp.storage.container import read_container, write_container
 from tokexp.storage.store import TokenStore, write_store
 
 Maker = Callable[..., tuple[Path, dict[str, Any]]]

@@ -11,6 +11,7 @@ from tests.recorded import key_of, recorded_run, workspace_at
 from tokexp import cli
 from tokexp.ledger.outputs import publish, stage_output
 from tokexp.spec.storage import PackedCodec
+from tokexp.storage.image_store import ImageHeader, write_images
 from tokexp.storage.store import TokenStore, write_store
 
 INDICES = np.arange(6 * 16).reshape(6, 4, 4) % 8
@@ -45,6 +46,39 @@ def test_info_counts_every_byte(stored: Path, capsys: pytest.CaptureFixture[str]
     assert facts["accounting"]["total"] == stored.stat().st_size
     assert cli._run(["store", "info", str(stored)]) == 0
     assert "entropy_bits_per_token   3" in capsys.readouterr().out
+
+
+def test_info_and_verify_take_stores_of_images_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace = workspace_at(tmp_path / "ws")
+    key = key_of("images")
+    items = [b"\xff\xd8\xff" + bytes(length) for length in (5, 20, 7)] + [b"\x89PNG" + bytes(9)]
+    header = ImageHeader(images=4, classes=2, facts={"quality": 5})
+    with stage_output(workspace, "images", key, "a1") as folder:
+        write_images(folder / "train.images", header, np.array([0, 1, 0, 0]), iter(items))
+        publish(folder, workspace.output("images", key), {})
+    file = workspace.output("images", key) / "train.images"
+    for name in (file, file.parent, key[:9]):
+        (facts,) = asked(capsys, "info", name, "--workspace", workspace.root)["stores"]
+        assert (facts["images"], facts["classes"], facts["images_per_class"]) == (4, 2, [1, 3])
+        assert facts["formats"] == {"JPEG": 3, "PNG": 1}
+        assert (facts["smallest_bytes"], facts["largest_bytes"], facts["facts"]) == (8, 23, {"quality": 5})
+        assert facts["accounting"]["total"] == file.stat().st_size
+    assert asked(capsys, "verify", file)["sound"]
+    copy = tmp_path / "copy.images"
+    copy.write_bytes(file.read_bytes()[:-1] + b"x")
+    found = asked(capsys, "verify", copy, code=1)
+    assert found["problems"] == {str(copy): [f"{copy} is damaged (its images, block 0): restore it, or make it again"]}
+
+
+def test_other_files_are_refused_by_what_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff")
+    for verb in ("info", "verify"):
+        said = asked(capsys, verb, tmp_path / "photo.jpg", code=2)["error"]
+        assert "photo.jpg is neither a token store (*.tokens) nor a store of images (*.images)" in said
+    write_images(tmp_path / "a.images", ImageHeader(images=0, classes=1), np.empty(0, int), iter(()))
+    assert asked(capsys, "info", tmp_path / "a.images")["stores"][0]["images"] == 0
+    said = asked(capsys, "export", tmp_path / "a.images", tmp_path / "out", "--to", "numpy", code=2)["error"]
+    assert "a.images is not a token store: it is a store of images" in said
 
 
 def test_a_folder_a_run_and_a_key_name_their_stores(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,10 +64,48 @@ class DividedSource(ImageSource):
 
 
 @dataclass(frozen=True)
+class GivenCodes:
+    """The codebook of tokens that were given: float32 (K, d), and what a store notes of it.
+
+    metric: how a vector finds its nearest code. implicit: the codes follow from `facts`. facts: JSON-ready.
+    """
+
+    vectors: np.ndarray
+    metric: str = "euclidean"
+    implicit: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class TokenSource(ABC):
+    """Labelled tokens that were made elsewhere and come without pixels, in splits as those of `ImageSource`."""
+
+    grid: tuple[int, int]
+    codebook: GivenCodes
+    classes: tuple[str, ...]
+    splits: tuple[str, ...]
+
+    @abstractmethod
+    def labels(self, split: str) -> np.ndarray:
+        """Return the int64 labels (N,) of a split."""
+
+    @abstractmethod
+    def sample_ids(self, split: str) -> list[str]:
+        """Return one stable, unique name per image of a split, in its order."""
+
+    @abstractmethod
+    def blocks(self, split: str) -> Iterator[np.ndarray]:
+        """Yield the uint16 tokens (n, rows, columns) of a split, some images at a time, in their order.
+
+        Raises DataError or DamagedError for tokens that are not as they were written.
+        """
+
+
+@dataclass(frozen=True)
 class Batch:
     """What a training step works on. Exactly one of `indices`, `values` is the current content.
 
-    indices: (B, H, W) int64 tokens, before lookup. values: (B, C, H, W) float32 embeddings or pixels.
+    indices: (B, H, W) int64 tokens, before lookup; (B, C, H, W) levels where tokens are coefficients.
+    values: (B, C, H, W) float32 embeddings or pixels.
     labels: (B,) int64 class of each image. targets: (B, classes) float32 soft targets once samples were mixed.
     target_indices: (B, rows, columns) int64 tokens that an objective predicts, beside pixels.
     other_view: (B, C, H, W) float32, values that were augmented another time, for objectives that compare views.

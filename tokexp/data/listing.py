@@ -1,7 +1,10 @@
 """What data a spec stands for, and how much of it there is, without reading an image: for plans and stage keys.
 
-Loads no torch, numpy or Pillow. Where the data lies is no part of the fingerprint: a copy elsewhere is the same data.
+Loads no torch, numpy or Pillow (for token stores, numpy alone). Where the data lies is no part of the fingerprint: a
+copy elsewhere is the same data.
 """
+
+from __future__ import annotations
 
 import zipfile
 import zlib
@@ -9,13 +12,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tokexp.data.layouts import ImageFile, Layout, find_layout
 from tokexp.data.released import Release, count_images, find_release
 from tokexp.data.splits import divided_counts
 from tokexp.data.torchvision_sets import SETS, TEST_FRACTION, found_in, missing_message
 from tokexp.errors import DataError
-from tokexp.spec.data import DataSpec, DigitsData, SeitReleaseData, TorchvisionData
+from tokexp.spec.data import DataSpec, DigitsData, SeitReleaseData, TokenStoreData, TorchvisionData
+
+if TYPE_CHECKING:
+    from tokexp.data.token_store import StoredTokens
 
 ABSENT = "absent"
 """The fingerprint of data that is not on this machine."""
@@ -30,8 +37,8 @@ def fingerprint(spec: DataSpec, *, strict: bool = True) -> str:
     """Return a hash (32 hex digits) of the data that a spec reads.
 
     Digits and torchvision's sets are known by name. Folders and zips: paths, sizes and, in a zip, checksums; with
-    `fingerprint: content` every byte, and then a zip equals its tree. Raises DataError if the data is missing or is
-    not what the spec says; with `strict` off, that gives "absent".
+    `fingerprint: content` every byte, and then a zip equals its tree. Token stores: their content. Raises DataError
+    if the data is missing or is not what the spec says; with `strict` off, that gives "absent".
     """
     try:
         return _digest(_facts(spec))
@@ -72,6 +79,8 @@ def _facts(spec: DataSpec) -> Iterator[str]:
         yield spec.name
     elif isinstance(spec, SeitReleaseData):
         yield from _release_facts(find_release(spec))
+    elif isinstance(spec, TokenStoreData):
+        yield from (f"{role} {key}" for role, key in _stored(spec).content_keys().items())
     else:
         yield from _layout_facts(find_layout(spec), content=spec.fingerprint == "content")
 
@@ -108,6 +117,12 @@ def _hash(path: Path) -> str:
     return total.hexdigest()
 
 
+def _stored(spec: TokenStoreData) -> StoredTokens:
+    from tokexp.data.token_store import StoredTokens
+
+    return StoredTokens(spec)
+
+
 def _release_facts(release: Release) -> Iterator[str]:
     for path in release.files():
         yield f"{path.name} {path.stat().st_size}"
@@ -116,6 +131,8 @@ def _release_facts(release: Release) -> Iterator[str]:
 def _counts(spec: DataSpec) -> dict[str, int]:
     if isinstance(spec, SeitReleaseData):
         return count_images(find_release(spec))
+    if isinstance(spec, TokenStoreData):
+        return _stored(spec).counts()
     if isinstance(spec, DigitsData):
         return divided_counts(
             DIGITS_PER_CLASS, None, test_fraction=spec.test_fraction, select_fraction=spec.select_fraction

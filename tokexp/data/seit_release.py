@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tokexp.data.base import GivenCodes, TokenSource
 from tokexp.data.released import find_release
 from tokexp.errors import DataError
 from tokexp.spec.data import SeitReleaseData
@@ -28,8 +29,8 @@ ESCAPE = 255
 _BLOCK = 4096
 
 
-class SeitRelease:
-    """Released tokens. grid: (rows, columns). codes: (K, d) float32 as stored. Splits are `train` and `test`.
+class SeitRelease(TokenSource):
+    """Released tokens. grid: (rows, columns). codebook: as stored. Splits are `train` and `test`.
 
     The released order within a split is kept; sample ids are the stem and the place: `imagenet1k-val-token/0000042`.
     """
@@ -40,7 +41,7 @@ class SeitRelease:
         """Find the files, read codebook and labels. Raises DataError if one is missing or not what the spec says."""
         release = find_release(spec)
         self.grid = (spec.grid, spec.grid)
-        self.codes = read_codebook(release.codebook, (spec.codebook_size, spec.code_dim))
+        self.codebook = GivenCodes(read_codebook(release.codebook, (spec.codebook_size, spec.code_dim)), "cosine")
         self._files = {"train": release.train, "test": release.test}
         self._stems = {"train": spec.train, "test": spec.test}
         self._offsets = {name: read_index(files.index) for name, files in self._files.items()}
@@ -58,17 +59,12 @@ class SeitRelease:
         """Return one name per image."""
         return [f"{self._stems[split]}/{place:07d}" for place in range(len(self._labels[split]))]
 
-    def indices(self, split: str) -> np.ndarray:
-        """Return the uint16 tokens (N, rows, columns) of a split, decoded block by block.
+    def blocks(self, split: str) -> Iterator[np.ndarray]:
+        """Yield the uint16 tokens (n, rows, columns) of a split, some images at a time.
 
         Raises DataError naming file and image where the bytes are not what the format and the spec say.
         """
-        tokens = np.empty((len(self._labels[split]), *self.grid), dtype=np.uint16)
-        start = 0
-        for block in read_blocks(self._files[split].data, self._offsets[split], self.grid, len(self.codes)):
-            tokens[start : start + len(block)] = block
-            start += len(block)
-        return tokens
+        return read_blocks(self._files[split].data, self._offsets[split], self.grid, len(self.codebook.vectors))
 
 
 def read_blocks(file: Path, offsets: np.ndarray, grid: tuple[int, int], num_codes: int) -> Iterator[np.ndarray]:

@@ -18,7 +18,7 @@ from tokexp.ledger.runs import RunNode, RunRecord, load_run
 from tokexp.ledger.workspace import Workspace
 from tokexp.spec.augment import EmbNoise, walk_steps
 from tokexp.spec.experiment import Experiment
-from tokexp.spec.grids import stored_grid
+from tokexp.spec.grids import stored_sides
 from tokexp.spec.stages import EvaluateStage
 
 LIMIT_S = 120.0
@@ -108,7 +108,7 @@ def _draw_stage(workspace: Workspace, record: RunRecord, key: str) -> bytes:
     if node.kind == "tokens":
         return _draw_codes(workspace, record, spec, workspace.output(node.kind, key))
     stage = EvaluateStage.model_validate_json(json.dumps(node.payload))
-    side = stored_grid(spec) if spec.model.input == "tokens" else 0
+    side = min(stored_sides(spec)) if spec.model.input == "tokens" else 0
     covered = spec.model.grid / side if spec.model.grid and side else 1.0
     return patch_figure(stage.data, stage.evaluation.split, workspace.output(node.kind, key), covered)
 

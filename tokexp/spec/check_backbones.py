@@ -7,7 +7,7 @@ from tokexp.spec.evaluation import SpatialInconsistency
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.extensions import third_party
 from tokexp.spec.findings import Finding
-from tokexp.spec.grids import model_side
+from tokexp.spec.grids import model_sides
 from tokexp.spec.morphing_terms import DtmTerm
 from tokexp.spec.objectives import Supervised
 from tokexp.spec.yaml_tree import Path
@@ -29,8 +29,8 @@ def check_backbone(spec: Experiment) -> Iterator[Finding]:
             path = ("tasks", name, "features")
             message = f"cls given; {spec.model.kind} has no class token, write features: mean"
             yield Finding(path, message, (path, _MODEL))
-    side = model_side(spec)
-    fault = spec.model.body_fault(spec.model.patch_grid((side, side))) if side else None
+    sides = model_sides(spec)
+    fault = spec.model.body_fault(spec.model.patch_grid(sides)) if all(sides) else None
     if fault is not None:
         where = ("model", fault[0])
         because = (("data",), ("tokenizer",), ("model", "input"), ("model", "grid"), ("model", "stem"), where)

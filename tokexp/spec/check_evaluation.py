@@ -5,7 +5,7 @@ from math import floor, prod
 
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.findings import Finding
-from tokexp.spec.grids import image_side, model_side
+from tokexp.spec.grids import image_side, model_sides
 from tokexp.spec.morphing import Bipartite, Downsample, KMeans, Ungrouped, asked_steps, made_steps
 from tokexp.spec.patch_predictions import SpatialInconsistency
 from tokexp.spec.yaml_tree import Path
@@ -41,8 +41,8 @@ def _check_patches(spec: Experiment, test: SpatialInconsistency, path: Path) -> 
 def _grid(spec: Experiment, test: SpatialInconsistency) -> tuple[int, int]:
     """Return the grid of patches, (0, 0) where it is not known from the spec."""
     if test.encoder is None:
-        side = model_side(spec)
-        return spec.model.patch_grid((side, side)) if side else (0, 0)
+        sides = model_sides(spec)
+        return spec.model.patch_grid(sides) if all(sides) else (0, 0)
     patch = test.encoder.patch_size
     side = image_side(spec) // patch if patch else 0
     return side, side

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from math import prod
 
+from tokexp.spec.check_coefficients import check_coefficients
 from tokexp.spec.check_training import placed_steps
 from tokexp.spec.context_autoencoding import Cae
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.findings import Finding
-from tokexp.spec.grids import model_side, overlapping, stored_grid
+from tokexp.spec.grids import model_sides, overlapping, stored_sides
 from tokexp.spec.masked import Beit
 from tokexp.spec.objectives import Mtm
 from tokexp.spec.token_targets import PredictsTokens
@@ -29,6 +30,8 @@ def check_objective(spec: Experiment) -> Iterator[Finding]:
     objective, reads_tokens = spec.objective, spec.model.input == "tokens"
     if not isinstance(objective, (Mtm, PredictsTokens)) or not spec.model.KEEPS_PATCHES:
         return
+    if list(check_coefficients(spec)):
+        return
     kind = objective.kind
     if isinstance(objective, Mtm) and not reads_tokens:
         message = "mtm predicts tokens that the model reads; model.input: tokens is needed"
@@ -42,14 +45,14 @@ def check_objective(spec: Experiment) -> Iterator[Finding]:
         message += "write stem: {kind: conv2x2}, or patchify"
         yield Finding(_STEM, message, (_KIND, _STEM, _INPUT))
         return
-    side = model_side(spec)
-    if not side:
+    sides = model_sides(spec)
+    if not all(sides):
         return
-    grid = spec.model.patch_grid((side, side))
-    tokens = stored_grid(spec)
-    if not reads_tokens and tokens and grid != (tokens, tokens):
+    grid = spec.model.patch_grid(sides)
+    tokens = stored_sides(spec)
+    if not reads_tokens and all(tokens) and grid != tokens:
         message = f"{kind} predicts one token for every patch: these are {grid[0]} x {grid[1]} patches, "
-        message += f"and the tokenizer gives {tokens} x {tokens} tokens"
+        message += f"and the tokenizer gives {tokens[0]} x {tokens[1]} tokens"
         yield Finding(_STEM, message, _BECAUSE)
     elif prod(grid) < FEWEST_PATCHES:
         message = f"{kind} on {prod(grid)} patch(es); at least {FEWEST_PATCHES} are needed to mask some"

@@ -7,10 +7,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from tokexp.spec.check_backbones import check_backbone
+from tokexp.spec.check_coefficients import check_coefficients
 from tokexp.spec.check_dtm import check_learning
 from tokexp.spec.check_evaluation import check_evaluation
 from tokexp.spec.check_objectives import check_objective, check_targets
+from tokexp.spec.check_origins import check_origins
+from tokexp.spec.check_positions import check_positions
 from tokexp.spec.check_reducing import check_reducing
+from tokexp.spec.check_stored import check_stored
 from tokexp.spec.check_terms import check_terms
 from tokexp.spec.check_training import (
     PHASE_BLOCKS,
@@ -21,11 +25,12 @@ from tokexp.spec.check_training import (
     check_resources,
     check_validation,
 )
-from tokexp.spec.data import SIZES, SeitReleaseData, TorchvisionData
+from tokexp.spec.coefficients import Dct
+from tokexp.spec.data import SIZES, GivenTokens, TokenStoreData, TorchvisionData
 from tokexp.spec.evaluation import Corruption
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.findings import Finding
-from tokexp.spec.grids import image_side, pixels_per_token, stem_fault, stored_grid
+from tokexp.spec.grids import image_side, pixels_per_token, read_sides, stem_fault, stored_sides
 from tokexp.spec.published_tokenizers import FrozenTokenizer
 from tokexp.spec.storage import SeitCodec
 from tokexp.spec.tokenizers import PatchKMeans, VqVae
@@ -46,24 +51,25 @@ _DATA, _TOKENIZER, _MODEL, _STEM = ("data",), ("tokenizer",), ("model",), ("mode
 _INPUT, _GRID = ("model", "input"), ("model", "grid")
 
 
-def check(experiment: Experiment) -> list[Finding]:
-    """Return all impossible combinations of a valid experiment."""
-    return [finding for _, look in CHECKS for finding in look(experiment)]
+def check(experiment: Experiment, *, origins: bool = True) -> list[Finding]:
+    """Return all impossible combinations of a valid experiment; without `origins`, other experiments are not read."""
+    looks = [look for _, look in CHECKS if origins or look is not check_origins]
+    return [finding for look in looks for finding in look(experiment)]
 
 
 def _check_input(spec: Experiment) -> Iterator[Finding]:
-    released = isinstance(spec.data, SeitReleaseData)
+    released, kind = isinstance(spec.data, GivenTokens), spec.data.kind
     because = (_TOKENIZER, _INPUT, ("data", "kind"))
     if released and spec.tokenizer is not None:
-        yield Finding(_TOKENIZER, "data of the kind seit_release are tokens already; leave the tokenizer out", because)
+        yield Finding(_TOKENIZER, f"data of the kind {kind} are tokens already; leave the tokenizer out", because)
     if spec.model.input == "tokens" or spec.until is not None:
         if not released and spec.tokenizer is None:
             message = "missing; a model that reads tokens needs one (or write model.input: pixels)"
             message = message if spec.until is None else "missing; it makes the tokens that are to be stored"
             yield Finding(_TOKENIZER, message, because)
         return
-    if isinstance(spec.data, SeitReleaseData):
-        yield Finding(_INPUT, "data of the kind seit_release have no pixels; input: tokens is needed", because)
+    if isinstance(spec.data, GivenTokens):
+        yield Finding(_INPUT, f"data of the kind {kind} have no pixels; input: tokens is needed", because)
     elif spec.model.pixel_norm == "imagenet" and spec.data.image_shape()[0] != 3:
         path = ("model", "pixel_norm")
         yield Finding(path, "ImageNet's statistics are for 3 channels; these images have 1", (path, ("data",)))
@@ -91,7 +97,7 @@ def _check_tokenizer(spec: Experiment) -> Iterator[Finding]:
     if side % step:
         where = ("tokenizer", name)
         yield Finding(where, f"{step} given; it must divide the images' side, {side}", (where, _DATA))
-    if isinstance(spec.tokenizer, FrozenTokenizer) and side and not isinstance(spec.data, SeitReleaseData):
+    if isinstance(spec.tokenizer, FrozenTokenizer) and side and not isinstance(spec.data, GivenTokens):
         fault = spec.tokenizer.fault(spec.data.image_shape())
         if fault:
             yield Finding(_TOKENIZER, fault, (_TOKENIZER, _DATA))
@@ -124,6 +130,11 @@ def codes_of(spec: Experiment) -> tuple[int, tuple[str, ...]]:
         return tokenizer.codebook_size, ("tokenizer", "codebook_size")
     if isinstance(tokenizer, FrozenTokenizer):
         return tokenizer.num_codes(), ("tokenizer", "kind")
+    if isinstance(tokenizer, Dct):
+        return tokenizer.num_codes(), ("tokenizer", "levels")
+    given = spec.data.token_shape() if isinstance(spec.data, TokenStoreData) else None
+    if given is not None:
+        return given.codes, ("data", "train")
     quantizer = tokenizer.quantizer if isinstance(tokenizer, VqVae) else None
     if quantizer is not None:
         return quantizer.num_codes(), ("tokenizer", "quantizer", quantizer.SIZE_FIELD)
@@ -134,19 +145,19 @@ def _check_model(spec: Experiment) -> Iterator[Finding]:
     model = spec.model
     if spec.until is not None:
         return
-    stored = stored_grid(spec) if model.input == "tokens" else 0
+    stored = stored_sides(spec) if model.input == "tokens" else (0, 0)
     base = (_DATA, _TOKENIZER, _INPUT)
-    if model.grid is not None and stored and model.grid > stored:
-        message = f"{model.grid} given; the stored grid is {stored} x {stored}, and a model reads at most that"
+    if model.grid is not None and all(stored) and model.grid > min(stored):
+        message = f"{model.grid} given; the stored grid is {stored[0]} x {stored[1]}, and a model reads at most that"
         yield Finding(_GRID, message, (*base, _GRID))
         return
-    side = image_side(spec) if model.input == "pixels" else model.grid or stored
-    if not side:
+    sides = read_sides(spec)
+    if not all(sides):
         return
     unit = "pixels" if model.input == "pixels" else "tokens"
-    reason = stem_fault(model, side)
+    reason = stem_fault(model, sides)
     if reason:
-        message = f"{model.stem.kind} cannot cut {side} x {side} {unit} into patches: {reason}"
+        message = f"{model.stem.kind} cannot cut {sides[0]} x {sides[1]} {unit} into patches: {reason}"
         yield Finding(_STEM, message, (*base, _GRID, _STEM))
 
 
@@ -161,8 +172,8 @@ def _check_parts(spec: Experiment) -> Iterator[Finding]:
             yield Finding(init, message, (init, ("objective",)))
     for name, evaluation in spec.evaluate.items():
         path = ("evaluate", name)
-        if isinstance(evaluation, Corruption) and isinstance(spec.data, SeitReleaseData):
-            message = "corruption changes pixels; data of the kind seit_release have none"
+        if isinstance(evaluation, Corruption) and isinstance(spec.data, GivenTokens):
+            message = f"corruption changes pixels; data of the kind {spec.data.kind} have none"
             yield Finding((*path, "kind"), message, (path, ("data", "kind")))
         if getattr(evaluation, "split", "test") == "select" and not getattr(spec.data, "select_fraction", 0.0):
             message = "select given; data.select_fraction sets no images aside to select by"
@@ -172,13 +183,17 @@ def _check_parts(spec: Experiment) -> Iterator[Finding]:
 CHECKS: tuple[tuple[tuple[str, ...], Callable[[Experiment], Iterator[Finding]]], ...] = (
     (("data", "tokenizer", "storage", "model", "until"), _check_input),
     (("data", "until"), _check_data),
+    (("data", "objective", "tasks", "until"), check_stored),
     (("data", "tokenizer", "storage"), _check_tokenizer),
     (("data", "tokenizer", "model", "until"), _check_model),
+    (("data", "tokenizer", "model", "objective"), check_coefficients),
     (("storage", "model", "objective"), check_reducing),
     (("data", "tokenizer", "model", "objective", "tasks", "evaluate"), check_backbone),
     (("data", "tokenizer", "model", "objective"), check_objective),
     (("model", "augment", "objective"), check_targets),
     (("data", "tokenizer", "model", "objective", "tasks", "seeds"), check_learning),
+    (("data", "tokenizer", "model", "objective"), check_origins),
+    (("model", "objective"), check_positions),
     (("data", "objective", "tasks", "evaluate"), _check_parts),
     (("data", "tokenizer", "model", "evaluate"), check_evaluation),
     (("data", "model", "augment"), check_policies),

@@ -3,12 +3,13 @@
 Sources: DESIGN section 7; layouts and traps in Deng et al. 2009 (ImageNet) and the torchvision documentation.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from tokexp.spec.base import Spec, added, neutral
 from tokexp.spec.extensions import Kinds
+from tokexp.spec.store_front import TokenShape, store_front
 
 SIZES = {
     "CIFAR10": (3, 32), "CIFAR100": (3, 32), "MNIST": (1, 28), "FashionMNIST": (1, 28), "KMNIST": (1, 28),
@@ -98,7 +99,19 @@ class TorchvisionData(_Images):
         return channels, side, side
 
 
-class SeitReleaseData(Spec):
+class GivenTokens(Spec):
+    """What data share that are tokens already: they have no pixels, and no tokenizer is needed."""
+
+    def token_shape(self) -> TokenShape | None:
+        """Return the sizes of the tokens; None where only a file says them, and it cannot be read here."""
+        raise NotImplementedError
+
+    def pixels_per_token(self) -> int:
+        """Return the pixels per token and axis, 1 where nobody says it."""
+        return 1
+
+
+class SeitReleaseData(GivenTokens):
     """The token files that SeiT released: gzip blob, index, labels, codebook (no pixels, so no tokenizer).
 
     Source: Park et al. 2023 (SeiT), released format of the code's token data set.
@@ -114,5 +127,51 @@ class SeitReleaseData(Spec):
     code_dim: int = Field(32, ge=1, le=4096, description="Width of a code vector.")
     pixel_stride: int = Field(8, ge=1, le=64, description="Pixels per token and axis, for the record.")
 
+    def token_shape(self) -> TokenShape:
+        """Return the sizes that the spec says."""
+        return TokenShape((self.grid, self.grid), self.codebook_size, self.code_dim)
 
-DataSpec = Annotated[DigitsData | ImageFolderData | TorchvisionData | SeitReleaseData, Kinds("data")]
+    def pixels_per_token(self) -> int:
+        """Return the pixels per token and axis."""
+        return self.pixel_stride
+
+
+class TokenStoreData(GivenTokens):
+    """Token stores of tokexp itself: what `tokexp tokenize` and `tokexp store` write. Any grid, any number of codes.
+
+    Where the files lie decides nothing, what they hold does.
+    """
+
+    kind: Literal["token_store"]
+    train: str = neutral(..., min_length=1, description="The .tokens file of the training images.")
+    test: str | None = neutral(
+        None, min_length=1, description="That of the test images; part of the training images is held out without it."
+    )
+    test_fraction: float = Field(
+        0.2, gt=0, lt=1, description="Share held out (stratified) where there is no test file."
+    )
+    select_fraction: Fraction = Field(
+        0.0, description="Share of the training images (stratified) set aside to select by; never trained on."
+    )
+    split_seed: SplitSeed = Field(0, description="Seed of every split that tokexp makes itself.")
+    classes: int | None = Field(
+        None, ge=1, le=65_536, description="Number of classes, where the two files do not say the same."
+    )
+
+    def token_shape(self) -> TokenShape | None:
+        """Return the sizes that the training store says, None if it cannot be read here."""
+        front = store_front(self.train)
+        return None if front is None else front.shape
+
+    def relevant(self) -> dict[str, Any]:
+        """Return what decides a result, the content of the files in it: two files are two points of a sweep."""
+        named = {"train": self.train, "test": self.test}
+        return {**super().relevant(), **{name: _content(file) for name, file in named.items() if file is not None}}
+
+
+def _content(file: str) -> str:
+    front = store_front(file)
+    return file if front is None else front.content
+
+
+DataSpec = Annotated[DigitsData | ImageFolderData | TorchvisionData | SeitReleaseData | TokenStoreData, Kinds("data")]

@@ -4,7 +4,7 @@ A file and what it extends become one tree; `--set` values are laid over it; ref
 validated, and then searched for combinations that cannot work.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
@@ -13,6 +13,7 @@ from tokexp.errors import Problem, SpecError
 from tokexp.spec.checks import check
 from tokexp.spec.compose import Composer
 from tokexp.spec.experiment import Experiment
+from tokexp.spec.findings import Finding
 from tokexp.spec.overrides import apply_overrides, apply_values
 from tokexp.spec.references import resolve
 from tokexp.spec.sources import sources_of
@@ -58,10 +59,13 @@ class Document:
     files: tuple[str, ...] = ()
     problems: list[Problem] = field(default_factory=list)
 
-    def read(self, overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None) -> ReadSpec:
+    def read(
+        self, overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None,
+        look: Callable[[Experiment], Iterable[Finding]] = check,
+    ) -> ReadSpec:  # fmt: skip
         """Return the experiment with `path=value` texts, then plain values by dotted path, laid over the document.
 
-        Raises SpecError with all problems, those of the files included.
+        `look` finds what cannot work in it. Raises SpecError with all problems, those of the files included.
         """
         problems = list(self.problems)
         tree = apply_overrides(self.tree, overrides, problems)
@@ -69,7 +73,7 @@ class Document:
         tree = resolve(tree, problems)
         experiment = None
         if isinstance(tree.value, dict):
-            found = validated(tree, Experiment, check, doubtful=bool(problems))
+            found = validated(tree, Experiment, look, doubtful=bool(problems))
             problems += found.problems
             problems += [placed(tree, finding) for finding in found.findings]
             experiment = found.spec

@@ -38,6 +38,9 @@ class TokensStage(Spec):
     data: DataSpec = Field(description="The images or released tokens.")
     tokenizer: TokenizerSpec | None = Field(None, description="How the tokenizer is rebuilt.")
     storage: StorageSpec = Field(description="What is kept, and how.")
+    search: Literal["exact", "close"] = added(
+        "exact", description="How the images within a budget are found; close, for slow codecs, tries few sizes."
+    )
 
 
 class ImagesStage(Spec):

@@ -69,3 +69,7 @@ class StorageSpec(Spec):
         if self.budget is not None and self.fraction is not None:
             raise ValueError("give budget or fraction, not both")
         return self
+
+    def slow_to_fit(self) -> bool:
+        """Return whether every size that is tried for the budget takes long, as its codec has much to fit and code."""
+        return self.budget is not None and isinstance(self.codec, RansContextCodec)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from tokexp.spec.base import Spec, added, neutral
+from tokexp.spec.coefficients import Dct
 from tokexp.spec.extensions import Kinds
 from tokexp.spec.feature_tokenizers import FeatureKMeans, KClip
 from tokexp.spec.published_tokenizers import DalleDvae, Titok, VitVqgan, Vqgan, VqKd
@@ -163,5 +164,6 @@ class VqVae(Spec):
 
 
 TokenizerSpec = Annotated[
-    PatchKMeans | VqVae | VitVqgan | Vqgan | DalleDvae | VqKd | Titok | KClip | FeatureKMeans, Kinds("tokenizers")
+    PatchKMeans | VqVae | Dct | VitVqgan | Vqgan | DalleDvae | VqKd | Titok | KClip | FeatureKMeans,
+    Kinds("tokenizers"),
 ]

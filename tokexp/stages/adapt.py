@@ -9,9 +9,9 @@ import json
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from tokexp.augment.adapt_networks import AdaptNetworks
+from tokexp.augment.adapt_outputs import chosen, distance
 from tokexp.augment.crops import centre_crop
 from tokexp.augment.geometry import apply, draw
 from tokexp.data.base import Batch
@@ -30,7 +30,7 @@ _MEASURED = 512
 
 
 class AdaptObjective(Objective):
-    """Cross-entropy of g's logits on the indices of the augmented pixels."""
+    """How far g's outputs are from the indices of the augmented pixels."""
 
     def __init__(
         self, networks: AdaptNetworks, tokenizer: Tokenizer, codebook: Codebook, table: Tensor, geometry: Geometry
@@ -41,34 +41,46 @@ class AdaptObjective(Objective):
         # Not submodules: they are neither trained nor part of a checkpoint.
         self._frozen = (tokenizer, codebook, table)
 
+    @property
+    def codebook(self) -> Codebook:
+        """Return the stored codes."""
+        return self._frozen[1]
+
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def tokens(self, images: Tensor) -> Tensor:
-        """Return stored-code indices (B, rows, columns) of pixels."""
-        tokenizer, _, table = self._frozen
+        """Return stored-code indices of pixels, (B, rows, columns) or as the codebook unfolds them."""
+        tokenizer, codebook, table = self._frozen
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
-            indices: Tensor = table[tokenizer.encode(images)]
+            indices: Tensor = codebook.unfold(table[tokenizer.encode(images)])
         return indices
 
     def predict(self, images: Tensor, geometry: Geometry, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return g's logits (B, h*w, K) and the target indices (B, h*w) for one draw of the geometry.
 
+        Of coefficients (B, h*w, d) in place of logits, and their indices (B, d, h*w).
+
         Both sides are changed at the full size of the picture; the middle that the model's grid covers is compared.
         """
-        codebook = self._frozen[1]
+        codebook = self.codebook
         drawn = draw(geometry, len(images), generator)
         changed = apply(images, drawn, (images.shape[2], images.shape[3])).clamp(0, 1)
         targets = centre_crop(self.tokens(changed), self.networks.model_grid)
         # Geometry needs more than the 8 bits that bfloat16 has for a position.
         space = self.networks.to_space(codebook.lookup(self.tokens(images))).float()
         space = apply(space, drawn, (space.shape[2], space.shape[3]))
-        return self.networks.to_logits(centre_crop(space, self.networks.space_size)), targets.flatten(1)
+        return self.networks.to_logits(centre_crop(space, self.networks.space_size)), targets.flatten(-2)
+
+    def met(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the share () of the targets that g's outputs stand for."""
+        found = chosen(logits.float(), self.codebook, self.networks.model_grid).flatten(-2)
+        return (found == targets).float().mean()
 
     def forward(self, batch: Batch, generator: torch.Generator) -> StepOutput:
         """Return the loss on one batch of pixels, and the share of indices that were met."""
         assert batch.values is not None
         logits, targets = self.predict(batch.values, self.geometry, generator)
-        met = (logits.detach().argmax(-1) == targets).float().mean()
-        return StepOutput(cross_entropy(logits.float().flatten(0, 1), targets.flatten()), {"accuracy": met})
+        met = self.met(logits.detach(), targets)
+        return StepOutput(distance(logits.float(), targets, self.codebook), {"accuracy": met})
 
 
 class AdaptTraining(Stage):
@@ -88,9 +100,10 @@ class AdaptTraining(Stage):
         ).requires_grad_(False)
         codebook = codebook_of(store, context.device)
         table = torch.from_numpy(np.load(context.input("tokens") / "table.npy", allow_pickle=False).astype(np.int64))
-        grid = store.grid if self.payload.grid is None else (self.payload.grid, self.payload.grid)
+        stored = codebook.map_grid(store.grid)
+        grid = stored if self.payload.grid is None else (self.payload.grid, self.payload.grid)
         torch.manual_seed(key_of(spec.seed, "adapt/init"))
-        networks = AdaptNetworks(spec, codebook, store.grid, grid)
+        networks = AdaptNetworks(spec, codebook, stored, grid)
         objective = AdaptObjective(networks, tokenizer, codebook, table.to(context.device), spec.geometry)
         kept = np.array(json.loads((context.input("tokens") / "kept.json").read_text())["train"])
         feed = PixelFeed(source, "train", context.device, _chosen(kept, source.labels("train"), spec))
@@ -115,7 +128,7 @@ def _recovery(objective: AdaptObjective, feed: PixelFeed, device: torch.device) 
     assert images is not None
     with torch.inference_mode():
         logits, targets = objective.predict(images, still, torch.Generator(device=device).manual_seed(0))
-    return float((logits.argmax(-1) == targets).float().mean())
+    return float(objective.met(logits, targets))
 
 
 def build(payload: AdaptStage) -> AdaptTraining:

@@ -24,13 +24,14 @@ from tokexp.models.token_input import Embedding, OwnTable, TokenInput
 from tokexp.registry import implementation
 from tokexp.spec.augment import AdaptSpec
 from tokexp.spec.backbones import BackboneSpec
-from tokexp.spec.data import DataSpec, SeitReleaseData
+from tokexp.spec.data import DataSpec, GivenTokens
 from tokexp.spec.tokenizers import TokenizerSpec
 from tokexp.stages.base import StageContext
 from tokexp.stages.stored_images import StoredImages
 from tokexp.storage.decoded import tokens_of
 from tokexp.storage.store import TokenStore
 from tokexp.tokenizers.base import Codebook, Metric, Tokenizer
+from tokexp.tokenizers.coefficient_maps import FACT, book_of
 
 
 def image_source(data: DataSpec, context: StageContext | None = None) -> ImageSource:
@@ -60,14 +61,20 @@ def _note_looked(context: StageContext, looked: int, total: int) -> None:
 
 def image_shape(data: DataSpec) -> tuple[int, int, int]:
     """Return (channels, height, width) of a data spec's images. Raises DataError for released tokens: no images."""
-    if isinstance(data, SeitReleaseData):
+    if isinstance(data, GivenTokens):
         raise DataError("released tokens come without images")
     return data.image_shape()
 
 
 def codebook_of(store: TokenStore, device: torch.device) -> Codebook:
-    """Return the codes of a store, on the device, with the metric of the tokenizer that made them."""
-    return Codebook(torch.from_numpy(np.array(store.codes)), cast(Metric, store.metric)).to(device)
+    """Return the codes of a store, on the device, with the metric of the tokenizer that made them.
+
+    Where the store says that its tokens are levels of coefficients, the book that makes vectors of these.
+    """
+    codes = torch.from_numpy(np.array(store.codes))
+    if FACT in store.facts:
+        return book_of(codes, store.facts[FACT]).to(device)
+    return Codebook(codes, cast(Metric, store.metric)).to(device)
 
 
 def load_tokenizer(spec: TokenizerSpec, data: DataSpec, folder: Path, device: torch.device) -> Tokenizer:
@@ -112,9 +119,10 @@ def model_inputs(context: StageContext, model: BackboneSpec, data: DataSpec | No
         return Inputs(channels, (rows, columns), (rows, columns), len(source.classes), None, model.pixel_norm)
     store = open_store(context, "train")
     codebook = codebook_of(store, context.device)
-    grid = store.grid if model.grid is None else (model.grid, model.grid)
+    stored = codebook.map_grid(store.grid)
+    grid = stored if model.grid is None else (model.grid, model.grid)
     table = model.token_table
-    return Inputs(table or codebook.width, store.grid, grid, store.num_classes, codebook, token_table=table)
+    return Inputs(table or codebook.width, stored, grid, store.num_classes, codebook, token_table=table)
 
 
 def open_store(context: StageContext, split: str) -> TokenStore:
@@ -139,7 +147,8 @@ def feed_of(context: StageContext, model: BackboneSpec, data: DataSpec | None, s
         feed = PixelFeed(stored, split, context.device)
         return feed if stored.soft_labels is None else SoftLabelFeed(feed, stored.soft_labels)
     store = open_store(context, split)
-    return TokenFeed(tokens_of(store), store.labels, store.num_classes, context.device)
+    unfold = codebook_of(store, context.device).unfold
+    return TokenFeed(tokens_of(store), store.labels, store.num_classes, context.device, unfold)
 
 
 def build_policy(context: StageContext, steps: tuple[Any, ...], adapt: AdaptSpec | None, inputs: Inputs) -> Policy:

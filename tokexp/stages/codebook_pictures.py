@@ -26,6 +26,7 @@ from tokexp.storage.describing import entropy
 from tokexp.storage.renumber import count_codes
 from tokexp.storage.store import TokenStore
 from tokexp.tokenizers.base import Tokenizer
+from tokexp.tokenizers.coefficient_maps import FACT
 
 CODES = 10
 """Codes shown of the most and of the least used."""
@@ -66,16 +67,16 @@ class Figure:
 def codebook_figures(source: CodebookSource) -> list[Figure]:
     """Return the figures that can be drawn.
 
-    The use of codes always, their patches where there are images, changed vectors where the tokenizer decodes. Raises
-    InputError for a store without tokens.
+    The use of codes always; their patches where there are images, changed vectors where the tokenizer decodes, both
+    unless tokens are levels of coefficients. Raises InputError for a store without tokens.
     """
     store = TokenStore.open(source.tokens / "train.tokens")
     counts = _counts(store)
     if not counts.sum():
         raise InputError("no pictures: the store holds no token")
     figures = [use_figure(counts, int(store.facts.get("asked_codes", len(counts))))]
-    if source.tokenizer is None or source.fitted is None:
-        return figures
+    if source.tokenizer is None or source.fitted is None or FACT in store.facts:
+        return figures  # a level of a coefficient is no patch, and a patch no vector of the codebook
     figures.append(_patches_figure(source, store, counts))
     tokenizer = load_tokenizer(source.tokenizer, source.data, source.fitted, _CPU)
     if tokenizer.info.decodes:
@@ -87,8 +88,8 @@ def codebook_figures(source: CodebookSource) -> list[Figure]:
 
 def _counts(store: TokenStore) -> np.ndarray:
     counts = np.zeros(store.num_codes, np.int64)
-    for number in range(store.num_blocks):
-        counts += count_codes(store.block(number), store.num_codes)
+    for part in store.parts():
+        counts += count_codes(part, store.num_codes)
     return counts
 
 

@@ -1,5 +1,7 @@
 """The evaluate stage: test a task's model, and save what it said of every image."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,7 +11,7 @@ from tokexp.data.base import Batch
 from tokexp.engine.reporting import Stopped
 from tokexp.evaluation.base import Measure, PixelChange, accuracies, top_k
 from tokexp.registry import implementation
-from tokexp.spec.data import SeitReleaseData
+from tokexp.spec.data import GivenTokens
 from tokexp.spec.stages import EvaluateStage
 from tokexp.stages.assembly import build_policy, feed_of, image_source, load_strictly, load_tokenizer, model_inputs
 from tokexp.stages.base import Stage, StageContext, StageResult
@@ -34,13 +36,14 @@ class Evaluation(Stage):
         task, encoder = build_task(payload.model, payload.embed, payload.task, inputs)
         load_strictly(task, context.input("downstream") / "weights.safetensors")
         task.to(context.device).eval()
-        shape = (1, 1, 1) if isinstance(payload.data, SeitReleaseData) else payload.data.image_shape()
+        shape = (1, 1, 1) if isinstance(payload.data, GivenTokens) else payload.data.image_shape()
         change = implementation("evaluation", payload.evaluation.kind)(payload.evaluation, shape)
         policy = build_policy(context, (), None, inputs)
         if isinstance(change, Measure):
             model = StandingModel(encoder.backbone, encoder.token_input, context, payload.model, payload.data, policy)
             return StageResult(change.measure(model), {"split": split})
-        batches = self._unchanged(context, split) if change is None else self._changed(context, split, change)
+        unfold = inputs.codebook.unfold if inputs.codebook is not None else _as_stored
+        batches = self._unchanged(context, split) if change is None else self._changed(context, split, change, unfold)
         best, chances, labels = _score(task, policy, batches, context)
         source = implementation("data", payload.data.kind)(payload.data)
         np.savez(
@@ -59,7 +62,9 @@ class Evaluation(Stage):
         feed = feed_of(context, self.payload.model, self.payload.data, split)
         return [_Lazy(places, lambda p: feed.batch(torch.tensor(p))) for places in _parts(feed.num_images)]
 
-    def _changed(self, context: StageContext, split: str, change: PixelChange) -> "list[_Lazy]":
+    def _changed(
+        self, context: StageContext, split: str, change: PixelChange, unfold: Callable[[Tensor], Tensor]
+    ) -> "list[_Lazy]":
         payload = self.payload
         source = image_source(payload.data, context)
         labels, classes = source.labels(split), len(source.classes)
@@ -75,9 +80,13 @@ class Evaluation(Stage):
             wanted = torch.from_numpy(labels[places]).to(context.device)
             if tokenizer is None or table is None:
                 return Batch(wanted, classes, values=pixels)
-            return Batch(wanted, classes, indices=table[tokenizer.encode(pixels)])
+            return Batch(wanted, classes, indices=unfold(table[tokenizer.encode(pixels)]))
 
         return [_Lazy(places, read) for places in _parts(len(labels))]
+
+
+def _as_stored(indices: Tensor) -> Tensor:
+    return indices
 
 
 class _Lazy:

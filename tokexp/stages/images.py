@@ -18,7 +18,7 @@ from tokexp.data.decoding import open_image
 from tokexp.engine.reporting import Stopped
 from tokexp.errors import DataError
 from tokexp.registry import implementation
-from tokexp.spec.data import SeitReleaseData
+from tokexp.spec.data import GivenTokens
 from tokexp.spec.stages import ImagesStage
 from tokexp.stages.assembly import image_shape, image_source
 from tokexp.stages.base import Stage, StageContext, StageResult
@@ -40,7 +40,7 @@ class StoreImages(Stage):
     def run(self, context: StageContext) -> StageResult:
         """Write train.images, and kept.json for images of the source; metrics: the accounting and the parameter."""
         payload = self.payload
-        if isinstance(payload.data, SeitReleaseData) or payload.storage.reduce is None:
+        if isinstance(payload.data, GivenTokens) or payload.storage.reduce is None:
             raise DataError("there are no images to store: storage.reduce and data with pixels are needed")
         source = image_source(payload.data, context)
         training = TrainingImages(source, image_shape(payload.data), context)

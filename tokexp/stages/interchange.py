@@ -13,7 +13,8 @@ from tokexp.data.released import split_files
 from tokexp.data.seit_release import read_blocks, read_codebook, read_index, read_labels
 from tokexp.errors import DataError, InputError
 from tokexp.storage.interchange import manifest as manifests
-from tokexp.storage.interchange.reading import NOTHING, Given, classes_of, grid_of, metric_of, splits_named
+from tokexp.storage.interchange.foreign import foreign_table
+from tokexp.storage.interchange.reading import NOTHING, Given, grid_of, splits_named
 from tokexp.storage.interchange.table import Block, TokenTable
 
 FORMS = ("seit", "numpy", "huggingface", "webdataset")
@@ -81,12 +82,7 @@ def _read_split(
             yield indices, labels[start : start + len(indices)]
             start += len(indices)
 
-    metric = metric_of(manifest.metric if manifest is not None else None, given, "cosine")
-    return TokenTable(
-        grid, len(labels), codes, classes_of(labels, manifest, stem), blocks, metric,
-        manifest is not None and manifest.implicit and given.codes is None,
-        dict(manifest.facts) if manifest is not None else {},
-    )  # fmt: skip
+    return foreign_table((grid, labels, codes), blocks, given, manifest, stem, "cosine")
 
 
 def _grid(blob: Path, offsets: np.ndarray, given: Given) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tokexp.augment.crops import centre_crop
-from tokexp.spec.data import DataSpec, SeitReleaseData
+from tokexp.spec.data import DataSpec, GivenTokens
 from tokexp.stages.assembly import image_source
 
 FILE = "patches.npz"
@@ -77,7 +77,7 @@ def _draw_map(axis: Any, predicted: np.ndarray, ranks: np.ndarray, classes: int)
 
 def _images(data: DataSpec, split: str, positions: list[int], covered: float) -> np.ndarray | None:
     """Return (n, H, W) or (n, H, W, 3) in [0, 1] of what the model sees; None for tokens that came without images."""
-    if isinstance(data, SeitReleaseData):
+    if isinstance(data, GivenTokens):
         return None
     images = image_source(data).read(split, positions)
     side = max(1, round(covered * images.shape[2])), max(1, round(covered * images.shape[3]))

@@ -86,11 +86,12 @@ def _columns(source: PictureSource) -> Iterator[tuple[str, Tensor]]:
     store = TokenStore.open(source.folders["tokens"] / "train.tokens")
     codebook = codebook_of(store, _CPU)
     table = torch.from_numpy(np.load(source.folders["tokens"] / "table.npy", allow_pickle=False).astype(np.int64))
-    grid = store.grid if source.grid is None else (source.grid, source.grid)
-    context = AugmentContext(grid, codebook, _networks(source, codebook, store.grid, grid))
+    stored = codebook.map_grid(store.grid)
+    grid = stored if source.grid is None else (source.grid, source.grid)
+    context = AugmentContext(grid, codebook, _networks(source, codebook, stored, grid))
     with torch.inference_mode():
         yield "original", images
-        batch = Batch(labels, classes, indices=table[tokenizer.encode(images)])
+        batch = Batch(labels, classes, indices=codebook.unfold(table[tokenizer.encode(images)]))
         assert batch.indices is not None
         yield "tokens", _decoded(tokenizer, codebook, codebook.lookup(batch.indices))
         for step in _leaves(source.steps):
@@ -134,5 +135,5 @@ def _leaves(steps: Sequence[Any]) -> Iterator[Spec]:
 def _decoded(tokenizer: Tokenizer, codebook: Codebook, values: Tensor) -> Tensor:
     """Return pixels of embeddings (B, d, H, W): nearest stored code, as the tokenizer numbers it, decoded."""
     everything = Codebook(tokenizer.codebook(), codebook.metric)
-    numbers = everything.nearest(codebook.codes.T[None, :, None, :])[0, 0]
-    return tokenizer.decode(numbers[codebook.nearest(values)])
+    numbers = everything.nearest(codebook.codes.T[None, :, None, :])[0, 0]  # by the code itself, vector or level
+    return tokenizer.decode(numbers[codebook.fold(codebook.nearest(values))])

@@ -10,7 +10,7 @@ import torch
 from tokexp.data.base import ImageSource
 from tokexp.data.decoding import Resize, decode
 from tokexp.errors import DataError
-from tokexp.spec.data import DataSpec, SeitReleaseData
+from tokexp.spec.data import DataSpec, GivenTokens
 from tokexp.storage.image_store import ImageStore
 
 TRAIN = "train.images"
@@ -25,7 +25,7 @@ class StoredImages(ImageSource):
 
     def __init__(self, data: DataSpec, source: ImageSource, folder: Path) -> None:
         """Take the data, its source, and the output of an images stage."""
-        if isinstance(data, SeitReleaseData):
+        if isinstance(data, GivenTokens):
             raise DataError("released tokens come without images")
         self._source, self._store = source, ImageStore.open(folder / TRAIN)
         self._channels, self._size, _ = data.image_shape()

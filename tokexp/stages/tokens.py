@@ -5,19 +5,20 @@ one. What grows with the data set is on disk: memory holds a block of images, an
 """
 
 import json
+import shutil
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tokexp.data.base import ImageSource
+from tokexp.data.base import GivenCodes, ImageSource, TokenSource
+from tokexp.data.listing import fingerprint
 from tokexp.engine import processes
 from tokexp.errors import DataError
 from tokexp.registry import implementation
-from tokexp.spec.data import DataSpec, ImageFolderData, SeitReleaseData
+from tokexp.spec.data import DataSpec, GivenTokens, ImageFolderData
 from tokexp.spec.stages import TokensStage
-from tokexp.spec.tokenizers import VqVae
 from tokexp.stages.assembly import image_source, load_tokenizer
 from tokexp.stages.base import Stage, StageContext, StageResult
 from tokexp.stages.encoding import BLOCK, Encoding
@@ -30,9 +31,12 @@ from tokexp.tokenizers.base import Tokenizer
 IN_MEMORY = 1 << 26
 """Bytes of indices up to which a copy is kept in memory."""
 
+_STORES_KEPT = 2
+"""Stores that are kept of those written to measure them."""
+
 
 class Tokenise(Stage):
-    """Encodes images with the tokenizer, or takes released tokens as they are."""
+    """Encodes images with the tokenizer, or takes given tokens as they are."""
 
     def __init__(self, payload: TokensStage) -> None:
         """Take the data, the tokenizer and what to keep."""
@@ -47,8 +51,8 @@ class Tokenise(Stage):
 
         Of image folders also the names of the stored images, and skipped.json with those that cannot be read.
         """
-        if isinstance(self.payload.data, SeitReleaseData):
-            return self._take_released(context)
+        if isinstance(self.payload.data, GivenTokens):
+            return self._take_given(context)
         data, spec = self.payload.data, self.payload.tokenizer
         if spec is None:
             raise DataError("these images need a tokenizer block to become tokens")
@@ -62,12 +66,9 @@ class Tokenise(Stage):
         encoding.run()
         if processes.rank() > 0:
             return StageResult()
-        writer = _Writer(self.payload, tokenizer, len(source.classes), context)
+        writer = _Writer(self.payload, _codebook_of(tokenizer), len(source.classes), context)
         candidates = _Candidates(encoding.tokens("train"), source.labels("train"), order, context.scratch)
-        kept = fit_budget(
-            self.payload.storage, len(source.labels("train")), lambda n: writer.size(*candidates.first(n))
-        )
-        kept = min(kept, len(order))
+        kept = min(self._fitting(len(source.labels("train")), writer, candidates), len(order))
         accounting = writer.write("train", *candidates.first(kept))
         for split in source.splits:
             if split != "train":
@@ -79,25 +80,45 @@ class Tokenise(Stage):
             result.facts.update(_note_files(context.output, source, wanted))
         return result
 
-    def _take_released(self, context: StageContext) -> StageResult:
-        source = implementation("data", "seit_release")(self.payload.data)
-        labels = source.labels("train")
-        order = keep_order(labels, self.payload.storage.seed)
-        indices = source.indices("train")
-        writer = _Writer(self.payload, None, int(max(source.labels(s).max() for s in source.splits)) + 1, context)
-        writer.codes, writer.metric = source.codes, "cosine"
-
-        def measure(count: int) -> int:
-            places = np.sort(order[:count])
-            return writer.size(indices[places], labels[places])
-
-        positions = np.sort(order[: fit_budget(self.payload.storage, len(labels), measure)])
-        accounting = writer.write("train", indices[positions], labels[positions])
+    def _take_given(self, context: StageContext) -> StageResult:
+        """Store the kept part of tokens that were made elsewhere."""
+        source = self._given(context)
+        train = _read_all(source, "train", context.scratch)
+        order = keep_order(source.labels("train"), self.payload.storage.seed)
+        writer = _Writer(self.payload, source.codebook, len(source.classes), context)
+        candidates = _Candidates(train, source.labels("train"), order, context.scratch)
+        kept = self._fitting(len(order), writer, candidates)
+        accounting = writer.write("train", *candidates.first(kept))
         for split in source.splits:
             if split != "train":
-                writer.write(split, source.indices(split), source.labels(split))
-        _note_kept(context.output, positions.tolist())
-        return _result(accounting, writer, len(labels), None)
+                writer.write(split, _read_all(source, split, context.scratch), source.labels(split))
+        _note_kept(context.output, np.sort(order[:kept]).tolist())
+        return _result(accounting, writer, len(order), None)
+
+    def _fitting(self, images: int, writer: "_Writer", candidates: "_Candidates") -> int:
+        """Return how many of the images are kept."""
+        closely = self.payload.search == "close"
+        return fit_budget(
+            self.payload.storage, images, lambda count: writer.size(*candidates.first(count)), closely=closely
+        )
+
+    def _given(self, context: StageContext) -> TokenSource:
+        """Return the tokens of the payload. Raises DataError if they are no longer those that were planned with."""
+        data, planned = self.payload.data, context.job.fingerprint
+        if planned is not None and fingerprint(data) != planned:
+            raise DataError("data: the files were changed after this was planned; give the command again")
+        source: TokenSource = implementation("data", data.kind)(data)
+        return source
+
+
+def _read_all(source: TokenSource, split: str, scratch: Path) -> np.ndarray:
+    """Return the tokens (N, rows, columns) of a split, on disk where they are many."""
+    tokens = room(scratch / f"{split}.given.indices", (len(source.labels(split)), *source.grid))
+    start = 0
+    for block in source.blocks(split):
+        tokens[start : start + len(block)] = block
+        start += len(block)
+    return tokens
 
 
 class _Candidates:
@@ -130,45 +151,58 @@ def room(file: Path, shape: tuple[int, ...]) -> np.ndarray:
 class _Writer:
     """Writes stores with the codes in use; the first written split (train) decides which those are."""
 
-    def __init__(
-        self, payload: TokensStage, tokenizer: Tokenizer | None, num_classes: int, context: StageContext
-    ) -> None:
+    def __init__(self, payload: TokensStage, codebook: GivenCodes, num_classes: int, context: StageContext) -> None:
         self.payload, self.num_classes, self.context = payload, num_classes, context
-        self.codes = np.empty((0, 0), np.float32) if tokenizer is None else tokenizer.codebook().cpu().numpy()
-        self.metric = "euclidean" if tokenizer is None else tokenizer.info.metric
-        self.implicit = tokenizer is not None and tokenizer.info.implicit_codebook
+        self.codebook, self.used = codebook, codebook.vectors
         self.table: np.ndarray | None = None
-        self.used = self.codes
+        self._measured: dict[int, Accounting] = {}
 
     def size(self, indices: np.ndarray, labels: np.ndarray) -> int:
-        """Return the bytes that a store of these tokens takes."""
-        file = self.context.scratch / "measured.tokens"
-        renumbered, used, _ = renumber(indices, self.codes, self.metric, self._room(indices))
-        accounting = self._store(file, renumbered, labels, used)
-        file.unlink()
-        return accounting.total
+        """Return the bytes that a store of these tokens takes; the first images of the order, so a count names them.
+
+        The last two stores stay: mostly, one of them is what is written in the end.
+        """
+        renumbered, used, _ = self._renumbered(indices)
+        self._measured.pop(len(indices), None)
+        self._measured[len(indices)] = self._store(self._measured_file(len(indices)), renumbered, labels, used)
+        while len(self._measured) > _STORES_KEPT:
+            oldest = next(iter(self._measured))
+            del self._measured[oldest]
+            self._measured_file(oldest).unlink()
+        return self._measured[len(indices)].total
 
     def write(self, split: str, indices: np.ndarray, labels: np.ndarray) -> Accounting:
         """Write the store of a split; the first call must be the training split's."""
         if self.table is None:
-            renumbered, self.used, self.table = renumber(indices, self.codes, self.metric, self._room(indices))
+            renumbered, self.used, self.table = self._renumbered(indices)
             np.save(self.context.output / "table.npy", self.table, allow_pickle=False)
+            if len(indices) in self._measured:
+                shutil.move(self._measured_file(len(indices)), self.context.output / f"{split}.tokens")
+                return self._measured[len(indices)]
         else:
             renumbered = apply_table(indices, self.table, self._room(indices))
         return self._store(self.context.output / f"{split}.tokens", renumbered, labels, self.used)
+
+    def _renumbered(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return renumber(indices, self.codebook.vectors, self.codebook.metric, self._room(indices))
+
+    def _measured_file(self, count: int) -> Path:
+        return self.context.scratch / f"measured-{count}.tokens"
 
     def _room(self, indices: np.ndarray) -> np.ndarray:
         return room(self.context.scratch / "renumbered.indices", indices.shape)
 
     def _store(self, file: Path, indices: np.ndarray, labels: np.ndarray, used: np.ndarray) -> Accounting:
-        facts: dict[str, object] = {"asked_codes": len(self.codes)}
-        spec = self.payload.tokenizer
-        if self.implicit and isinstance(spec, VqVae):
-            facts |= spec.quantizer.code_facts()
         return write_store(
-            file, indices, labels, used, self.payload.storage.codec, metric=self.metric,
-            num_classes=self.num_classes, implicit_codebook=self.implicit, facts=facts,
+            file, indices, labels, used, self.payload.storage.codec, metric=self.codebook.metric,
+            num_classes=self.num_classes, implicit_codebook=self.codebook.implicit,
+            facts={"asked_codes": len(self.codebook.vectors), **self.codebook.facts},
         )  # fmt: skip
+
+
+def _codebook_of(tokenizer: Tokenizer) -> GivenCodes:
+    vectors, info = tokenizer.codebook().cpu().numpy(), tokenizer.info
+    return GivenCodes(vectors, info.metric, info.implicit_codebook, tokenizer.code_facts())
 
 
 def _note_kept(folder: Path, positions: list[int]) -> None:

@@ -14,8 +14,8 @@ from tokexp.storage.implicit import computed_codes
 def codebook_bytes(codes: np.ndarray, implicit: bool, facts: Mapping[str, Any]) -> bytes:
     """Return the bytes for codes (K, d).
 
-    Implicit codes need `facts["fsq_levels"]` or `facts["lfq_bits"]`; they take no byte if all of them are in use, else
-    a bit each. Raises InputError for implicit codes that these do not give in ascending order of their index.
+    Implicit codes need facts that `computed_codes` knows; they take no byte if all of them are in use, else a bit
+    each. Raises InputError for implicit codes that these do not give in ascending order of their index.
     """
     if not implicit:
         return np.ascontiguousarray(codes, dtype="<f4").tobytes()
@@ -25,8 +25,8 @@ def codebook_bytes(codes: np.ndarray, implicit: bool, facts: Mapping[str, Any]) 
     used = [places.get(row.tobytes(), -1) for row in rows]
     if any(place < 0 for place in used) or any(a >= b for a, b in pairwise(used)):
         raise InputError(
-            "implicit codes must be those of facts['fsq_levels'] or facts['lfq_bits'], in their order: store them as "
-            "explicit"
+            "implicit codes must be those that the facts give (fsq_levels, lfq_bits or dct), in their order: store "
+            "them as explicit"
         )
     if len(used) == len(everything):
         return b""

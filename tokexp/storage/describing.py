@@ -6,11 +6,32 @@ from typing import Any
 
 import numpy as np
 
-from tokexp.errors import DamagedError
+from tokexp.errors import DamagedError, InputError
+from tokexp.sections import IMAGES, TOKENS, Form, form_of
 from tokexp.storage.container import read_container
+from tokexp.storage.describing_images import image_facts, verify_images
 from tokexp.storage.header import StoreHeader
 from tokexp.storage.renumber import count_codes
 from tokexp.storage.store import TokenStore
+
+
+def described(path: Path) -> dict[str, Any]:
+    """Return the facts of a file, whether it is a token store or a store of images. Raises InputError for others."""
+    return image_facts(path) if _form_of(path) == IMAGES else store_facts(path)
+
+
+def problems_of(path: Path) -> list[str]:
+    """Return everything that is wrong with a token store or a store of images. Raises InputError for other files."""
+    return verify_images(path) if _form_of(path) == IMAGES else verify_store(path)
+
+
+def _form_of(path: Path) -> Form:
+    form = form_of(path)
+    if form is None and path.is_file():
+        raise InputError(
+            f"{path} is neither a token store (*.tokens) nor a store of images (*.images): name a file that is one"
+        )
+    return form or TOKENS
 
 
 def store_facts(path: Path) -> dict[str, Any]:
@@ -21,8 +42,8 @@ def store_facts(path: Path) -> dict[str, Any]:
     """
     store = TokenStore.open(path)
     counts = np.zeros(max(1, store.num_codes), np.int64)
-    for number in range(store.num_blocks):
-        counts += count_codes(store.block(number), len(counts))
+    for part in store.parts():
+        counts += count_codes(part, len(counts))
     tokens = int(counts.sum())
     accounting = store.accounting
     return {
@@ -79,8 +100,8 @@ def _undecodable(path: Path) -> list[str]:
     """Return what no writer of this format can have written, though it has the right digests."""
     try:
         store = TokenStore.open(path)
-        for number in range(store.num_blocks):
-            store.block(number)
+        for _ in store.parts():
+            pass
     except DamagedError as error:
         return [f"{path}: {error}" if str(path) not in str(error) else str(error)]
     return []

@@ -14,8 +14,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tokexp.errors import DamagedError, InputError
+from tokexp.sections import IMAGES
 from tokexp.storage.bits import pack, packed_size, unpack, width_of
-from tokexp.storage.container import IMAGES, Container, fixed_size, read_container, write_container
+from tokexp.storage.container import Container, fixed_size, read_container, write_container
 from tokexp.storage.image_blocks import IMAGES_PER_BLOCK, block_places, join_block, table_size
 
 _LABELS, _SOFT, _BLOCKS = 0, 1, 2
@@ -161,6 +162,11 @@ class ImageStore:
             labels=sections[_LABELS].length, soft_labels=sections[_SOFT].length,
             header=self._container.header_bytes, images=self.num_images,
         )  # fmt: skip
+
+    def lengths(self) -> np.ndarray:
+        """Return the bytes (N,) of every image, int64. Raises DamagedError if a block is damaged."""
+        tables = [np.diff(self._table(number)) for number in range(self.header.num_blocks)]
+        return np.concatenate([np.empty(0, np.int64), *tables]).astype(np.int64)
 
     def item(self, position: int) -> bytes:
         """Return the encoded bytes of one image. Raises IndexError and DamagedError."""

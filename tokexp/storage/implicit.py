@@ -1,8 +1,9 @@
-"""Codes that follow from their index and are therefore not stored: finite scalar quantisation.
+"""Codes that follow from their index and are therefore not stored: scalar quantisation of several kinds.
 
 Sources: Mentzer et al. 2023, "Finite scalar quantization: VQ-VAE made simple": dimension i takes `levels[i]` values,
 and the index counts through their combinations, first dimension fastest. Yu et al. 2024 (MAGVIT-v2), look-up free
-quantization: every dimension is a sign, the index its bits, lowest first.
+quantization: every dimension is a sign, the index its bits, lowest first. Levels of cosine coefficients:
+the whole numbers.
 """
 
 import math
@@ -35,9 +36,17 @@ def lfq_codes(bits: int) -> np.ndarray:
     return 2 * fsq_codes([2] * bits) + 1
 
 
+def whole_levels(count: int) -> np.ndarray:
+    """Return float32 codes (count, 1): the whole numbers from -count / 2 to below count / 2."""
+    return np.arange(-(count // 2), count - count // 2, dtype=np.float32)[:, None]
+
+
 def computed_codes(facts: Mapping[str, Any]) -> np.ndarray:
-    """Return all codes that `facts["fsq_levels"]` or `facts["lfq_bits"]` give. Raises InputError if neither does."""
-    levels, bits = facts.get("fsq_levels"), facts.get("lfq_bits")
+    """Return all codes that `fsq_levels`, `lfq_bits` or `dct` in the facts give. Raises InputError if none does."""
+    levels, bits, transform = facts.get("fsq_levels"), facts.get("lfq_bits"), facts.get("dct")
+    count = transform.get("levels") if isinstance(transform, Mapping) else None
+    if isinstance(count, int) and 2 <= count <= _MOST:
+        return whole_levels(count)
     if isinstance(bits, int) and 1 <= bits <= 16:
         return lfq_codes(bits)
     counts = tuple(levels) if isinstance(levels, Sequence) else ()
@@ -45,6 +54,6 @@ def computed_codes(facts: Mapping[str, Any]) -> np.ndarray:
     if known and 1 < math.prod(counts) <= _MOST:
         return fsq_codes(counts)
     raise InputError(
-        "an implicit codebook needs facts['fsq_levels'], such as [8, 8], or facts['lfq_bits'], such as 6; at most "
-        "65,536 codes"
+        "an implicit codebook needs facts['fsq_levels'], such as [8, 8], facts['lfq_bits'], such as 6, or the levels "
+        "in facts['dct']; at most 65,536 codes"
     )

@@ -20,6 +20,9 @@ MOST_CODES = 2 * ESCAPE
 """The largest index is one less."""
 
 _IMAGES = 1024
+_AT_ONCE = 1 << 16
+"""Packed bytes that are handed to zlib at a time."""
+
 GZIP = 16 + zlib.MAX_WBITS
 """What zlib is told for a gzip stream; its head has no date, so that equal content is equal bytes."""
 
@@ -69,20 +72,78 @@ def compress(indices: np.ndarray, level: int) -> tuple[bytes, np.ndarray]:
     return b"".join(parts), np.cumsum(offsets)
 
 
-def decompress(data: bytes, offsets: np.ndarray, count: int, tokens: int) -> np.ndarray:
+def decompress(data: bytes | memoryview, offsets: np.ndarray, count: int, tokens: int) -> np.ndarray:
     """Return uint16 indices (count, tokens). Raises DamagedError unless stream and offsets say the same."""
-    stream = np.frombuffer(gunzip(data, 2 * count * tokens), np.uint8)
-    _check_offsets(offsets, count, len(stream))
-    indices = np.empty((count, tokens), np.uint16)
-    for start, stop in _ranges(count):
-        part = unescape(stream[offsets[start] : offsets[stop]])
-        if len(part) != (stop - start) * tokens:
-            raise DamagedError(f"an image of the stream does not have {tokens} tokens; restore the file")
-        indices[start:stop] = part.reshape(stop - start, tokens)
-        expected = tokens + (indices[start:stop] >= ESCAPE).sum(axis=1)
-        if not np.array_equal(np.diff(offsets[start : stop + 1]), expected):
-            raise DamagedError("the offsets of the token stream do not fit its images; restore the file")
+    indices, start = np.empty((count, tokens), np.uint16), 0
+    for part in decompress_parts(data, offsets, count, tokens):
+        indices[start : start + len(part)] = part
+        start += len(part)
     return indices
+
+
+def decompress_parts(data: bytes | memoryview, offsets: np.ndarray, count: int, tokens: int) -> Iterator[np.ndarray]:
+    """Yield uint16 indices (n, tokens) of some images at a time; no more of the stream is unpacked at once.
+
+    Raises DamagedError where stream and offsets do not say the same.
+    """
+    _check_offsets(offsets, count)
+    stream = _Unpacked(data)
+    for start, stop in _ranges(count):
+        own = offsets[start : stop + 1] - offsets[start]
+        part = unescape(stream.read(int(own[-1])))
+        if len(part) != (stop - start) * tokens:
+            raise DamagedError(f"the stream has no {tokens} tokens for an image by its offsets; restore the file")
+        indices = part.reshape(stop - start, tokens)
+        if not np.array_equal(np.diff(own), tokens + (indices >= ESCAPE).sum(axis=1)):
+            raise DamagedError("the offsets of the token stream do not fit its images; restore the file")
+        yield indices
+    stream.end()
+
+
+class _Unpacked:
+    """What one gzip stream (uint8) holds, unpacked as it is asked for."""
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        self._data, self._at = memoryview(data), 0
+        self._unpacker, self._packed = zlib.decompressobj(GZIP), b""
+
+    def read(self, count: int) -> np.ndarray:
+        """Return the next bytes (count,) uint8. Raises DamagedError if there are fewer."""
+        parts, missing = [], count
+        while missing and not self._unpacker.eof:
+            part = self._unpack(missing)
+            parts.append(part)
+            missing -= len(part)
+            if not part and not self._packed and self._at >= len(self._data):
+                break
+        if missing:
+            raise _broken("is shorter than its offsets say")
+        return np.frombuffer(b"".join(parts), np.uint8)
+
+    def end(self) -> None:
+        """Raise DamagedError unless all was read and nothing follows."""
+        while not self._unpacker.eof:
+            if self._unpack(1):
+                raise _broken("is longer than its offsets say")
+            if self._at >= len(self._data) and not (self._packed or self._unpacker.eof):
+                raise _broken("is cut off")
+        if self._unpacker.unused_data or self._at < len(self._data):
+            raise _broken("has something behind its end")
+
+    def _unpack(self, most: int) -> bytes:
+        if not self._packed:
+            self._packed = bytes(self._data[self._at : self._at + _AT_ONCE])
+            self._at += len(self._packed)
+        try:
+            content = self._unpacker.decompress(self._packed, most)
+        except zlib.error as error:
+            raise _broken(f"is broken ({error})") from error
+        self._packed = self._unpacker.unconsumed_tail
+        return content
+
+
+def _broken(what: str) -> DamagedError:
+    return DamagedError(f"the gzip stream of the tokens {what}; restore the file")
 
 
 def gzip_array(array: np.ndarray, level: int) -> bytes:
@@ -110,15 +171,14 @@ def gunzip(data: bytes, most: int) -> bytes:
     try:
         content = unpacker.decompress(data, most + 1)
     except zlib.error as error:
-        raise DamagedError(f"the gzip stream of the tokens is broken ({error}); restore the file") from error
+        raise _broken(f"is broken ({error})") from error
     if len(content) > most or not unpacker.eof or unpacker.unused_data:
-        raise DamagedError("the gzip stream of the tokens is cut off or too long; restore the file")
+        raise _broken("is cut off or too long")
     return content
 
 
-def _check_offsets(offsets: np.ndarray, count: int, length: int) -> None:
-    fitting = len(offsets) == count + 1 and offsets[0] == 0 and offsets[-1] == length
-    if not fitting or np.any(np.diff(offsets) < 0):
+def _check_offsets(offsets: np.ndarray, count: int) -> None:
+    if len(offsets) != count + 1 or offsets[0] != 0 or np.any(np.diff(offsets) < 0):
         raise DamagedError("the offsets of the token stream do not fit its length; restore the file")
 
 

@@ -5,7 +5,6 @@
 """
 
 from collections.abc import Iterator
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,13 @@ import numpy as np
 
 from tokexp.errors import DamagedError, InputError
 from tokexp.registry import implementation
+from tokexp.sections import FIRST_VERSION, VERSION
 from tokexp.spec.storage import CodecSpec
 from tokexp.storage.accounting import Accounting
 from tokexp.storage.base import Codec
 from tokexp.storage.bits import pack, unpack, width_of
 from tokexp.storage.codebook import codebook_bytes, read_codebook
-from tokexp.storage.container import FIRST_VERSION, VERSION, Container, read_container, write_container
+from tokexp.storage.container import Container, read_container, write_container
 from tokexp.storage.header import StoreHeader
 from tokexp.storage.traits import FittedCodec, ImageCodec, IndexedCodec, WholeCodec
 
@@ -152,10 +152,7 @@ class TokenStore:
 
     def content_key(self) -> str:
         """Return 32 hex digits that equal stores share and no others: a digest of header and sections' digests."""
-        described = blake2b(self._container.header, digest_size=16)
-        for section in self._container.sections:
-            described.update(section.digest)
-        return described.hexdigest()
+        return self._container.front.content_key()
 
     @property
     def num_blocks(self) -> int:
@@ -172,7 +169,7 @@ class TokenStore:
         index = 0
         if isinstance(self._codec, WholeCodec):
             for number in range(self.num_blocks):
-                index += self._codec.index_bytes(self._container.read(self._first_block + number).tobytes())
+                index += self._codec.index_bytes(self._container.read(self._first_block + number).data)
         elif isinstance(self._codec, IndexedCodec):
             index = sum(self._codec.index_bytes(self._header.block_size(n)) for n in range(self.num_blocks))
         sections = self._container.sections
@@ -188,11 +185,42 @@ class TokenStore:
 
     def indices(self) -> np.ndarray:
         """Return all tokens, uint16 (N, rows, columns). Raises DamagedError."""
-        result = np.empty((self.num_images, *self.grid), np.uint16)
-        for number in range(self.num_blocks):
-            start = number * self._header.block
-            result[start : start + self._header.block_size(number)] = self.block(number)
+        result, start = np.empty((self.num_images, *self.grid), np.uint16), 0
+        for part in self.parts():
+            result[start : start + len(part)] = part
+            start += len(part)
         return result
+
+    def parts(self) -> Iterator[np.ndarray]:
+        """Yield all tokens in order, uint16 (n, rows, columns), a part at a time. Raises DamagedError."""
+        for number in range(self.num_blocks):
+            yield from self.parts_of(number)
+
+    def parts_of(self, number: int) -> Iterator[np.ndarray]:
+        """Yield the tokens of a block in order: all at once, or in parts where one block holds all images."""
+        if not isinstance(self._codec, WholeCodec):
+            yield self.block(number)
+            return
+        data = self._container.read(self._first_block + number).data
+        for part in self._codec.decode_parts(data, self._header.block_size(number)):
+            yield part.reshape(-1, *self.grid)
+
+    def at(self, positions: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the tokens at ascending positions (n,), some at a time; blocks without one of them are not read.
+
+        Raises DamagedError.
+        """
+        first = 0
+        for number, size in enumerate(self.block_sizes()):
+            bounds = np.searchsorted(positions, [first, first + size])
+            start, first = first, first + size
+            if bounds[0] == bounds[1]:
+                continue
+            for part in self.parts_of(number):
+                own = positions[np.searchsorted(positions, start) : np.searchsorted(positions, start + len(part))]
+                if len(own):
+                    yield part[own - start]
+                start += len(part)
 
     def block(self, number: int) -> np.ndarray:
         """Return the tokens of block `number`, uint16 (n, rows, columns). Raises IndexError and DamagedError."""
@@ -220,8 +248,8 @@ class TokenStore:
         self._container.forget()
         for number in range(self._first_block):
             self._container.read(number)
-        for number in range(self.num_blocks):
-            self.block(number)
+        for _ in self.parts():
+            pass
 
 
 class _Sections:

@@ -1,6 +1,7 @@
 """What a codec may offer beyond coding blocks; the store asks for it by type."""
 
 from abc import abstractmethod
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -8,11 +9,18 @@ from tokexp.storage.base import Codec
 
 
 class WholeCodec(Codec):
-    """A codec whose bytes span all images of a store: the store holds one block."""
+    """A codec whose bytes span all images of a store: the store holds one block, which is read a part at a time."""
 
     @abstractmethod
-    def index_bytes(self, data: bytes) -> int:
-        """Return how many of an encoded block's bytes only say where images begin."""
+    def index_bytes(self, data: bytes | memoryview) -> int:
+        """Return how many of an encoded block's bytes (uint8) only say where images begin."""
+
+    @abstractmethod
+    def decode_parts(self, data: bytes | memoryview, count: int) -> Iterator[np.ndarray]:
+        """Yield uint16 indices (n, tokens) of a block (uint8) of `count` images, some of them at a time, in order.
+
+        Raises DamagedError for bytes that no encoder wrote, at the part where that shows.
+        """
 
 
 class IndexedCodec(Codec):

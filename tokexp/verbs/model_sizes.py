@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tokexp.errors import InputError, TokexpError
-from tokexp.spec.data import SeitReleaseData
+from tokexp.spec.data import GivenTokens
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.token_prop import TokenProp
 from tokexp.verbs.printing import console, print_json
@@ -57,7 +57,7 @@ def _read_by(experiment: Experiment) -> tuple[int, tuple[int, int], int | None]:
     except TokexpError:
         classes = None
     if model.input == "pixels":
-        assert not isinstance(experiment.data, SeitReleaseData), "released tokens are no pixels"
+        assert not isinstance(experiment.data, GivenTokens), "released tokens are no pixels"
         channels, rows, columns = experiment.data.image_shape()
         return channels, (rows, columns), classes
     shape = shape_of([node.payload for node in build_plan(experiment, strict=False).nodes], {})

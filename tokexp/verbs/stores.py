@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tokexp.storage.interchange.table import TokenTable
 
 _ENDING = ".tokens"
+_ANY = (_ENDING, ".images")
+"""Endings of the stores that are looked at and checked; the other verbs are for tokens alone."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,10 @@ class Part:
 
 def info(stored: str, split: str | None, workspace: str | Path | None, json: bool) -> int:
     """Show what stores hold and what each part of them costs. Returns 0."""
-    from tokexp.storage.describing import store_facts
+    from tokexp.storage.describing import described
 
-    found = [{"split": name, **store_facts(path)} for name, path in find_stores(stored, split, workspace).items()]
+    files = find_stores(stored, split, workspace, _ANY)
+    found = [{"split": name, **described(path)} for name, path in files.items()]
     if json:
         print_json({"stores": found})
     else:
@@ -59,9 +62,9 @@ def info(stored: str, split: str | None, workspace: str | Path | None, json: boo
 
 def verify(stored: str, split: str | None, workspace: str | Path | None, json: bool) -> int:
     """Read every byte of stores and check it. Returns 0 if all are sound, else 1."""
-    from tokexp.storage.describing import verify_store
+    from tokexp.storage.describing import problems_of
 
-    found = {str(path): verify_store(path) for path in find_stores(stored, split, workspace).values()}
+    found = {str(path): problems_of(path) for path in find_stores(stored, split, workspace, _ANY).values()}
     sound = not any(found.values())
     if json:
         print_json({"sound": sound, "problems": found})
@@ -126,6 +129,10 @@ def bring_in(
                 write_table(folder / f"{name}{_ENDING}", table, how)
             write_manifest(folder, describe("tokens", tables))
     _say_written(output, tables, json, form=form)
+    files = {name: output if output.suffix == _ENDING else output / f"{name}{_ENDING}" for name in tables}
+    if not json and "train" in files:
+        test = f", test: {files['test']}" if "test" in files else ""
+        say(f"train on it: data: {{kind: token_store, train: {files['train']}{test}}}")
     return 0
 
 
@@ -163,24 +170,34 @@ def join(
     return 0
 
 
-def find_stores(stored: str, split: str | None, workspace: str | Path | None) -> dict[str, Path]:
+def find_stores(
+    stored: str, split: str | None, workspace: str | Path | None, endings: Sequence[str] = (_ENDING,)
+) -> dict[str, Path]:
     """Return the stores that a file, a folder, a run or a stage key names, by split.
 
-    Raises InputError if there are none, or not the split that is asked for.
+    Raises InputError if there are none with one of the endings, or not the split that is asked for.
     """
     path = Path(stored).expanduser()
     if path.is_file() and path.suffix not in (".yaml", ".yml"):
         return {split or _split_of(path): path}
-    here = path.is_dir() and any(path.glob(f"*{_ENDING}"))
-    folder = path if here else _output(resolve_workspace(workspace), stored)
-    found = {each.stem: each for each in sorted(folder.glob(f"*{_ENDING}"), key=_rank)}
+    here = path.is_dir() and any(_ending_in(path, endings))
+    folder = path if here else _output(resolve_workspace(workspace), stored, endings)
+    found = {each.stem: each for each in sorted(_ending_in(folder, endings), key=_rank)}
     if not found:
-        raise InputError(f"{folder} holds no token store (*{_ENDING}); name a file, a folder, a run or a stage key")
+        raise InputError(f"{folder} holds no {_stores(endings)}; name a file, a folder, a run or a stage key")
     if split is None:
         return found
     if split not in found:
         raise InputError(f"{folder} holds {', '.join(found)}, no split {split!r}")
     return {split: found[split]}
+
+
+def _ending_in(folder: Path, endings: Sequence[str]) -> list[Path]:
+    return [path for ending in endings for path in folder.glob(f"*{ending}")]
+
+
+def _stores(endings: Sequence[str]) -> str:
+    return "token store (*.tokens)" + (" and no store of images (*.images)" if len(endings) > 1 else "")
 
 
 def _split_of(path: Path) -> str:
@@ -191,7 +208,7 @@ def _rank(path: Path) -> tuple[bool, bool, str]:
     return path.stem != "train", path.stem != "test", path.stem
 
 
-def _output(workspace: Workspace, stored: str) -> Path:
+def _output(workspace: Workspace, stored: str, endings: Sequence[str]) -> Path:
     try:
         record = load_run(workspace, stored)
     except InputError as no_run:
@@ -202,10 +219,15 @@ def _output(workspace: Workspace, stored: str) -> Path:
         if found is None:
             raise InputError(f"the stage {stored} has no output yet; `tokexp run` makes it") from no_run
         return found
-    keys = [node.key for node in record.nodes if node.kind == "tokens" and "/" not in node.name]
-    folders = [folder for key in keys if (folder := workspace.output("tokens", key)).is_dir()]
+    kinds = [kind for kind in ("tokens", "images") if f".{kind}" in endings]
+    nodes = [
+        (node.kind, node.key) for kind in kinds for node in record.nodes if node.kind == kind and "/" not in node.name
+    ]
+    folders = [folder for kind, key in nodes if (folder := workspace.output(kind, key)).is_dir()]
     if not folders:
-        raise InputError(f"the run {record.ref} has no finished tokens stage; `tokexp run` makes its stores")
+        raise InputError(
+            f"the run {record.ref} has no finished {' or '.join(kinds)} stage; `tokexp run` makes its stores"
+        )
     return folders[0]
 
 

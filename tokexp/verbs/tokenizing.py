@@ -141,7 +141,7 @@ def put(output: Path, target: Path) -> Iterator[Path]:
     `photos.tokens` holds the training split (all images, where there are no split folders), `photos.test.tokens` the
     test split, `photos.names.txt` a name per image, `photos.skipped.txt` what could not be read, and why.
     """
-    for store in sorted(output.glob("*.tokens")):
+    for store in sorted(output.glob("*.tokens"), key=lambda store: (store.stem != "train", store.stem)):
         names = store.with_suffix(".names.txt")
         if store.stem != "train" and names.exists() and not names.stat().st_size:
             continue
@@ -176,3 +176,5 @@ def _tell(workspace: Workspace, record: RunRecord, written: list[Path], json: bo
     left_out = f", {skipped:,} that cannot be read left out" if skipped else ""
     facts = f"{storage['images']:,.0f} images{left_out}, {storage['bytes_per_image']:.1f} bytes/image"
     console().print(f"{written[0]}: {facts}, {size(storage['total'])} in all; encoded in {span(seconds)}", markup=False)
+    test = next((file for file in written if file.name.endswith(".test.tokens")), None)
+    say(f"train on it: data: {{kind: token_store, train: {written[0]}{'' if test is None else f', test: {test}'}}}")

@@ -64,9 +64,9 @@ def test_the_data_kind_seit_release_reads_the_folder(store_at: Maker, tmp_path: 
         code_dim=3,
     )  # fmt: skip
     source = implementation("data", "seit_release")(spec)
-    assert np.array_equal(source.indices("train"), train.indices())
+    assert np.array_equal(np.concatenate(list(source.blocks("train"))), train.indices())
     assert np.array_equal(source.labels("test"), test.labels)
-    assert np.array_equal(source.codes, train.codes)
+    assert np.array_equal(source.codebook.vectors, train.codes)
 
 
 def test_a_release_without_a_manifest_is_read_by_its_names(store_at: Maker, tmp_path: Path) -> None:

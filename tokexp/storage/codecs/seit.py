@@ -1,10 +1,12 @@
 """SeiT's released coding as a codec: escaped bytes, one gzip stream over all images, and a gzipped index of offsets.
 
 Source: Park et al. 2023 (SeiT), section on storage; the bytes are described in `tokexp.storage.seit_bytes`. A store
-of this codec holds a single block: 4 bytes with the length of the gzipped index, the index, and the gzip stream.
+of this codec holds a single block: 4 bytes with the length of the gzipped index, the index, and the gzip stream. It is
+read in order, and memory then holds the index and a thousand images.
 """
 
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -41,16 +43,24 @@ class Seit(WholeCodec):
         index = seit_bytes.gzip_array(offsets, self.level)
         return _LENGTH.pack(len(index)) + index + stream
 
-    def decode(self, data: bytes, count: int) -> np.ndarray:
+    def decode(self, data: bytes | memoryview, count: int) -> np.ndarray:
         """Return uint16 indices (count, tokens). Raises DamagedError for bytes that no encoder wrote."""
-        end = self.index_bytes(data)
-        offsets = seit_bytes.gunzip_offsets(data[_LENGTH.size : end], count)
-        indices = seit_bytes.decompress(data[end:], offsets, count, self.tokens_per_image)
-        if indices.size and int(indices.max()) >= self.num_codes:
-            raise DamagedError(f"a stored index is not below the {self.num_codes} codes; restore the file")
+        indices, start = np.empty((count, self.tokens_per_image), np.uint16), 0
+        for part in self.decode_parts(data, count):
+            indices[start : start + len(part)] = part
+            start += len(part)
         return indices
 
-    def index_bytes(self, data: bytes) -> int:
+    def decode_parts(self, data: bytes | memoryview, count: int) -> Iterator[np.ndarray]:
+        """Yield uint16 indices (n, tokens) of some images at a time. Raises DamagedError."""
+        end = self.index_bytes(data)
+        offsets = seit_bytes.gunzip_offsets(bytes(data[_LENGTH.size : end]), count)
+        for part in seit_bytes.decompress_parts(data[end:], offsets, count, self.tokens_per_image):
+            if part.size and int(part.max()) >= self.num_codes:
+                raise DamagedError(f"a stored index is not below the {self.num_codes} codes; restore the file")
+            yield part
+
+    def index_bytes(self, data: bytes | memoryview) -> int:
         """Return the bytes of the index and of its length. Raises DamagedError if the data is shorter."""
         if len(data) < _LENGTH.size:
             raise DamagedError("the block is too short for a token stream; restore the file")

@@ -63,10 +63,8 @@ def slice_store(store: TokenStore, choice: Choice) -> TokenTable:
 
     def blocks() -> Iterator[Block]:
         start = 0
-        for number, size in enumerate(store.block_sizes()):
-            own = positions[np.searchsorted(positions, start) : np.searchsorted(positions, start + size)]
-            if len(own):
-                yield store.block(number)[own - start], store.labels[own]
-            start += size
+        for indices in store.at(positions):
+            yield indices, store.labels[positions[start : start + len(indices)]]
+            start += len(indices)
 
     return table_of(store).with_blocks(len(positions), blocks)

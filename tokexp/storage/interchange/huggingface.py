@@ -17,15 +17,14 @@ import numpy as np
 
 from tokexp.errors import DataError, InputError
 from tokexp.storage.interchange import manifest as manifests
+from tokexp.storage.interchange.foreign import foreign_table
 from tokexp.storage.interchange.reading import (
     NOTHING,
     Given,
     as_indices,
-    classes_of,
     codes_of,
     grid_of,
     load_codes,
-    metric_of,
     save_codes,
     splits_named,
 )
@@ -123,13 +122,8 @@ def _table(
     if not len(dataset):
         raise DataError(f"{source} has a split without images; leave it out")
     grid = grid_of(np.asarray(numbers[0][fields[0]]).shape, given, str(source))
-    return TokenTable(
-        grid, len(dataset), codes, classes_of(labels, manifest, str(source)),
-        partial(_blocks, numbers, fields, labels.astype(np.int64), grid),
-        metric_of(manifest.metric if manifest is not None else None, given),
-        manifest is not None and manifest.implicit and given.codes is None,
-        dict(manifest.facts) if manifest is not None else {},
-    )  # fmt: skip
+    blocks = partial(_blocks, numbers, fields, labels.astype(np.int64), grid)
+    return foreign_table((grid, labels, codes), blocks, given, manifest, str(source))
 
 
 def _blocks(numbers: Any, fields: tuple[str, str], labels: np.ndarray, grid: tuple[int, int]) -> Iterator[Block]:

@@ -24,9 +24,7 @@ def merge_stores(stores: Sequence[TokenStore]) -> TokenTable:
     the codebook that was tokenised with, where that is noted. Codes that are computed must be of the same levels.
     """
     tables = [table_of(store) for store in stores]
-    for store in stores[1:]:
-        _check_form(stores[0], store)
-    codes, renumbering = _merged_codes(stores)
+    codes, renumbering = merged_codes(stores)
     facts = _shared([table.facts for table in tables])
 
     def blocks() -> Iterator[Block]:
@@ -48,19 +46,25 @@ def _check_form(first: TokenStore, other: TokenStore) -> None:
         "computed codebook": (first.implicit_codebook, other.implicit_codebook),
         "levels of codes": (first.facts.get("fsq_levels"), other.facts.get("fsq_levels")),
         "number of bits": (first.facts.get("lfq_bits"), other.facts.get("lfq_bits")),
-        "bits of codes": (first.facts.get("lfq_bits"), other.facts.get("lfq_bits")),
+        "meaning of coefficients": (first.facts.get("dct"), other.facts.get("dct")),
+        "transform": (first.facts.get("dct"), other.facts.get("dct")),
         "size of the whole codebook": (first.facts.get("asked_codes"), other.facts.get("asked_codes")),
     }
     for what, (one, two) in pairs.items():
         empty = what == "width of codes" and 0 in (first.num_codes, other.num_codes)
         if one != two and not empty:
             raise InputError(
-                f"{other.path} has another {what} ({two}) than {first.path} ({one}); they cannot be merged"
+                f"{other.path} has another {what} ({two}) than {first.path} ({one}): their tokens do not go together"
             )
 
 
-def _merged_codes(stores: Sequence[TokenStore]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return the union (U, d) and for each store the new number of every old one, uint16 (K,)."""
+def merged_codes(stores: Sequence[TokenStore]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the union (U, d) and for each store the new number of every old one, uint16 (K,).
+
+    Raises InputError as `merge_stores` does.
+    """
+    for store in stores[1:]:
+        _check_form(stores[0], store)
     if stores[0].implicit_codebook:
         return _merged_computed(stores)
     places: dict[bytes, int] = {}

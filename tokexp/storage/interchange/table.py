@@ -46,8 +46,7 @@ def table_of(store: TokenStore) -> TokenTable:
 
     def blocks() -> Iterator[Block]:
         start = 0
-        for number in range(store.num_blocks):
-            indices = store.block(number)
+        for indices in store.parts():
             yield indices, store.labels[start : start + len(indices)]
             start += len(indices)
 

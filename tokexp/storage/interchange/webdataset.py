@@ -16,15 +16,14 @@ import numpy as np
 
 from tokexp.errors import DataError
 from tokexp.storage.interchange import manifest as manifests
+from tokexp.storage.interchange.foreign import foreign_table
 from tokexp.storage.interchange.reading import (
     NOTHING,
     Given,
     as_indices,
-    classes_of,
     codes_of,
     grid_of,
     load_codes,
-    metric_of,
     save_codes,
     splits_named,
 )
@@ -96,12 +95,7 @@ def _read_split(paths: list[Path], codes: np.ndarray, given: Given, manifest: ma
         grid = given.grid or (manifest.grid if manifest is not None else None)
     if grid is None:
         raise DataError(f"{what} holds no image, so its grid is not known; say ROWSxCOLUMNS by --grid")
-    implicit = manifest is not None and manifest.implicit and given.codes is None
-    return TokenTable(
-        grid, len(labels), codes, classes_of(labels, manifest, what), partial(_blocks, paths, fields, grid),
-        metric_of(manifest.metric if manifest is not None else None, given), implicit,
-        dict(manifest.facts) if manifest is not None else {},
-    )  # fmt: skip
+    return foreign_table((grid, labels, codes), partial(_blocks, paths, fields, grid), given, manifest, what)
 
 
 def _blocks(paths: list[Path], fields: tuple[str, str], grid: tuple[int, int]) -> Iterator[Block]:
