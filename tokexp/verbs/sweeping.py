@@ -253,7 +253,8 @@ def _report(workspace: Workspace, record: SweepRecord, outcome: SweepOutcome, js
 
 def _what_next(record: SweepRecord) -> str:
     status = f"`tokexp status {record.ref}` shows how it goes"
-    if record.searched or record.frozen["sweep"].get("budget", {}).get("parallel"):
+    budget = record.frozen["sweep"].get("budget", {})
+    if record.searched or budget.get("parallel") or budget.get("gpu_hours"):
         return f"`tokexp tick {record.ref}` goes on with it (by hand, cron, --watch or --driver), {status}"
     return f"no process of ours has to live on, {status}, `tokexp tick` tries again what was lost"
 
