@@ -5,6 +5,7 @@ wait longest come first.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tests.cluster.dev_cluster import wait_for
@@ -15,6 +16,12 @@ MakeSite = Callable[..., Site]
 SCENES: dict[str, Callable[[MakeSite], Any]] = {}
 QUIET = {"exclude": "n2,n3,n4"}
 HOURS = 40 / 3600
+TOKENIZE = """\
+schema: 1
+data: {image_size: 16}
+tokenizer: {kind: patch_kmeans, patch_size: 4, codebook_size: 16, iterations: 3}
+storage: {codec: {kind: rans_context}}
+"""
 MIDDLE = 75
 """The step of the first of the experiment's checkpoints."""
 
@@ -192,6 +199,20 @@ def gpu_hours_hold_between_ticks(make_site: MakeSite) -> Site:
     wait_for("the hours are used", 300, complete, pause=10)
     site.finish()
     return site
+
+
+@_scene
+def a_folder_is_encoded_by_tasks_of_two_nodes(make_site: MakeSite) -> tuple[Site, list[Path]]:
+    """The same folder of images on the cluster, each node with a part of the images, and in one process here."""
+    away, here = make_site("encoded-away", tokens=False), make_site("encoded-here", tokens=False)
+    away.profile(options=QUIET, resources={"default": {"cpus": 1, "memory": "1 GB"}, "tokens": {"nodes": 2}})
+    stores = []
+    for site, options in ((away, ("--on", "cluster.yaml")), (here, ())):
+        site.images(40)
+        (site.folder / "spec.yaml").write_text(TOKENIZE)
+        site.tokexp("tokenize", "images", "--tokenizer", "spec.yaml", "--output", "images.tokens", *options)
+        stores.append(site.folder / "images.tokens")
+    return away, stores
 
 
 @_scene

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import yaml
+from PIL import Image
 
 from tests.cluster.dev_cluster import PROFILE, DevCluster, wait_for
 from tokexp.launch.attempts import Tail, attempts_of
@@ -83,6 +85,14 @@ class Site:
         self.programs.mkdir(exist_ok=True)
         (self.programs / "sacct").write_text(f"#!/bin/sh\n{script}\n")
         (self.programs / "sacct").chmod(0o755)
+
+    def images(self, count: int) -> None:
+        """Write a folder of small random images, of two classes."""
+        drawn = np.random.default_rng(0)
+        for number in range(count):
+            file = self.folder / "images" / f"class{number % 2}" / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(drawn.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(file)
 
     def gpu_seconds(self) -> float:
         """Return the GPU seconds of all attempts, by their own events."""

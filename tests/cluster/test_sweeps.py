@@ -69,6 +69,13 @@ def test_gpu_hours_hold_between_ticks(scene: Scene) -> None:
     assert all("GPU hours" in trial["note"] for trial in site.status()["trials"])
 
 
+def test_a_folder_is_encoded_by_tasks_of_two_nodes(scene: Scene) -> None:
+    site, (away, here) = scene("a_folder_is_encoded_by_tasks_of_two_nodes")
+    runs = site.cluster.runs("tokens-images")
+    assert [(run.state, run.nodes) for run in runs][-1] == ("COMPLETED", "n[1,5]")
+    assert away.read_bytes() == here.read_bytes()
+
+
 def test_two_nodes_train_as_one(scene: Scene) -> None:
     alone, both = scene("two_nodes_train_as_one")
     (run,) = [run for run in both.cluster.runs(both.ref) if "downstream" in run.name]
