@@ -82,7 +82,8 @@ class Review(Generic[AnySpec]):
             return any(len(path) == 1 for path in inside)
         if found.type != "value_error":
             return False
-        if not found.given and any(path[: len(found.path)] == found.path for path in self._removed):
+        given = found.given if isinstance(found.given, dict) else {}
+        if given and all((*found.path, key) in self._removed for key in given):
             return True  # All that was written in it is not known.
         words = {str(part) for path in inside for part in path}
         text = str(found.context.get("error", ""))
