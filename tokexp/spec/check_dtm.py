@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from math import prod
 
+from tokexp.spec.base import field_value
 from tokexp.spec.bootstrap import Byol
 from tokexp.spec.check_backbones import patch_work
 from tokexp.spec.check_objectives import FEWEST_PATCHES, MOVING_STEPS
@@ -106,7 +107,7 @@ def _check_views(spec: Experiment, objective: Byol) -> Iterator[Finding]:
 def _check_terms(spec: Experiment) -> Iterator[Finding]:
     phases: list[tuple[Path, object]] = [(("tasks", name), task) for name, task in spec.tasks.items()]
     for path, phase in [*phases, (("objective",), spec.objective)]:
-        found = [number for number, term in enumerate(getattr(phase, "terms", ())) if isinstance(term, DtmTerm)]
+        found = [number for number, term in enumerate(field_value(phase, "terms", ())) if isinstance(term, DtmTerm)]
         for number in found:
             where = (*path, "terms", number)
             if path[0] == "tasks":

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from tokexp.spec.augment import TokenAdapt, walk_steps
+from tokexp.spec.base import field_value
 from tokexp.spec.check_sweep import CASE, check_budget
 from tokexp.spec.conditions import holds
 from tokexp.spec.evaluation import Clean
@@ -66,7 +67,7 @@ def check_names(sweep: SweepSpec, experiments: Sequence[Experiment], points: Seq
 def _parts(experiment: Experiment) -> tuple[object, ...]:
     """Return what an experiment's stages depend on, so that each set of stages is looked at once."""
     tests = tuple((name, test.kind, test.split) for name, test in experiment.evaluate.items())
-    targets = getattr(experiment.objective, "targets", None)
+    targets = field_value(experiment.objective, "targets")
     has = (experiment.tokenizer is None, experiment.objective is None, experiment.model.input, targets)
     reduce = None if experiment.storage.reduce is None else experiment.storage.reduce.kind
     tasks = tuple((name, task.kind, *_reporting(task)) for name, task in experiment.tasks.items())

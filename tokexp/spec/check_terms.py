@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from tokexp.spec.base import field_value
 from tokexp.spec.data import GivenTokens
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.findings import Finding
@@ -18,7 +19,7 @@ def check_terms(spec: Experiment) -> Iterator[Finding]:
     phases: list[tuple[Path, object]] = [(("objective",), spec.objective)]
     phases += [(("tasks", name), task) for name, task in spec.tasks.items()]
     for path, phase in phases:
-        for number, term in enumerate(getattr(phase, "terms", ())):
+        for number, term in enumerate(field_value(phase, "terms", ())):
             yield from _check_term(spec, (*path, "terms", number), term)
 
 

@@ -1,6 +1,7 @@
 """Combinations of policies, batches and resources that cannot work."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from tokexp.spec.augment import (
     Halves,
@@ -13,7 +14,7 @@ from tokexp.spec.augment import (
     inner_lists,
     walk_steps,
 )
-from tokexp.spec.base import Spec
+from tokexp.spec.base import Spec, field_value
 from tokexp.spec.data import GivenTokens
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.findings import Finding
@@ -109,7 +110,7 @@ def training_phases(spec: Experiment, block: str) -> list[Phase]:
         named = [(("objective",), spec.objective, "pretrain")]
     else:
         named = [(("tasks", name), task, "downstream") for name, task in spec.tasks.items()]
-    trains = [((*path, "train"), getattr(part, "train", None), stage) for path, part, stage in named]
+    trains = [((*path, "train"), field_value(part, "train"), stage) for path, part, stage in named]
     return [(path, train, stage) for path, train, stage in trains if isinstance(train, TrainSpec)]
 
 
@@ -123,6 +124,26 @@ def parts_needed(steps: tuple[Spec, ...]) -> int:
                 below = max(2 * below, 4 if any(_mixes(each) for each in walk_steps(part)) else 2)
             needed = max(needed, below)
     return needed
+
+
+class _Policy:
+    """A policy as itself: comparing or hashing all of its steps takes longer than looking at them."""
+
+    __slots__ = ("steps",)
+
+    def __init__(self, steps: tuple[Spec, ...]) -> None:
+        self.steps = steps
+
+    def __hash__(self) -> int:
+        return id(self.steps)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Policy) and other.steps is self.steps
+
+
+@lru_cache(maxsize=64)
+def _parts_of(policy: _Policy) -> int:
+    return parts_needed(policy.steps)
 
 
 def _mixes(step: Spec) -> bool:
@@ -140,7 +161,7 @@ def check_averages(spec: Experiment, block: str) -> Iterator[Finding]:
 def check_batches(spec: Experiment, block: str) -> Iterator[Finding]:
     """Yield batch sizes that a policy cannot cut into halves."""
     phase = "pretrain" if block == "objective" else "task"
-    multiple = parts_needed(getattr(spec.augment, phase))
+    multiple = _parts_of(_Policy(getattr(spec.augment, phase)))
     for path, train, _ in training_phases(spec, block):
         micro = train.batch_size // train.accumulate
         if micro % multiple:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from tokexp.spec.base import Spec
+from tokexp.spec.base import Spec, field_value
 from tokexp.spec.morphing import MorphingSpec
 from tokexp.spec.teachers import TargetSpec
 
@@ -44,8 +44,8 @@ class DtmTerm(TargetedMorphing):
 
 def morphing_of(objective: Spec | None) -> MorphingSpec | None:
     """Return what an objective says about morphing: the objective itself, its part `dtm`, or the term `dtm`."""
-    terms = [term for term in getattr(objective, "terms", ()) if isinstance(term, DtmTerm)]
-    for found in (objective, getattr(objective, "dtm", None), *terms):
+    terms = [term for term in field_value(objective, "terms", ()) if isinstance(term, DtmTerm)]
+    for found in (objective, field_value(objective, "dtm"), *terms):
         if isinstance(found, MorphingSpec):
             return found
     return None

@@ -87,6 +87,7 @@ class Variants:
         self._looks: dict[tuple[int, ...], tuple[Finding, ...]] = {}
         self._of_base = [() if self._base is None else tuple(look(self._base)) for _, look in CHECKS]
         self._concerned: dict[tuple[str, ...], list[int]] = {}
+        self._alone_seen: dict[int, tuple[Finding, ...]] = {}
 
     @property
     def base(self) -> Experiment | None:
@@ -185,6 +186,10 @@ class Variants:
     def _findings(self, experiment: Experiment, touched: Mapping[str, _Block]) -> tuple[Finding, ...]:
         """Return the findings of an experiment; a check is not repeated for blocks that it has seen together."""
         names = tuple(touched)
+        # Few blocks come twice where each has a value of its own: then there is one thing to remember, not one a check.
+        own = next(iter(touched.values())).number if len(touched) == 1 else 0
+        if own and own in self._alone_seen:
+            return self._alone_seen[own]
         if names not in self._concerned:
             self._concerned[names] = [
                 number for number, (read, _) in enumerate(CHECKS) if not touched.keys().isdisjoint(read)
@@ -192,11 +197,17 @@ class Variants:
         found = list(self._of_base)
         for number in self._concerned[names]:
             read, look = CHECKS[number]
+            if own:
+                found[number] = tuple(look(experiment))
+                continue
             key = (number, *[touched[name].number if name in touched else 0 for name in read])
             if key not in self._looks:
                 self._looks[key] = tuple(look(experiment))
             found[number] = self._looks[key]
-        return tuple(chain.from_iterable(found))
+        together = tuple(chain.from_iterable(found))
+        if own:
+            self._alone_seen[own] = together
+        return together
 
 
 class _TogetherError(Exception):
