@@ -62,6 +62,11 @@ def test_data_that_is_not_here_leaves_the_head_out(tmp_path: Path, capsys: pytes
     found = json.loads(capsys.readouterr().out)
     assert found["classes"] is None
     assert "head" not in {part["name"] for part in found["parts"]}
+    (whole,) = [part["parameters"] for part in found["parts"] if part["name"] == "model"]
+    assert show_model(written(tmp_path, AWAY), [], False) == 0
+    assert f"with 1,000 of them, as papers on ImageNet-1k count: {(whole + 193 * 1000) / 1e6:.2f} M" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_a_sweep_has_no_model_to_show(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from tokexp.spec.experiment import Experiment
 from tokexp.spec.token_prop import TokenProp
 from tokexp.verbs.printing import console, print_json
 
+_CLASSES = 1000
+
 
 def show_model(file: str | Path, overrides: list[str], json: bool) -> int:
     """Print the size of the model of an experiment. Raises SpecError, and InputError for another kind of file.
@@ -42,6 +44,12 @@ def show_model(file: str | Path, overrides: list[str], json: bool) -> int:
     console().print(
         f"for one image of {channels} x {grid[0]} x {grid[1]} {unit}; a FLOP is a multiplication with its addition"
     )
+    if classes is None:
+        whole = next(part for part in model_size(experiment.model, channels, grid, _CLASSES) if part.name == "model")
+        console().print(
+            f"without a classifier, as the data are not here to count classes; with {_CLASSES:,} of them, as papers on "
+            f"ImageNet-1k count: {_in_millions(whole.parameters)}"
+        )
     return 0
 
 
