@@ -14,8 +14,9 @@ from pathlib import Path
 
 from tokexp.launch.allowance import margin, raise_to, raised, seconds_used
 from tokexp.launch.attempts import attempts_of
-from tokexp.launch.base import JOB_FILE
+from tokexp.launch.base import EVENTS_FILE, JOB_FILE
 from tokexp.launch.work import Work
+from tokexp.ledger.claims import holder
 from tokexp.ledger.workspace import Workspace
 
 LOOK_SECONDS = 5.0
@@ -23,6 +24,7 @@ LOOK_SECONDS = 5.0
 
 _LEAST_SECONDS = (1.0, 30.0)
 _LEAST_SHARE = 0.01
+_START_SECONDS = 60.0
 
 
 class GpuHours:
@@ -42,6 +44,7 @@ class GpuHours:
         self._least = min(_LEAST_SECONDS[1], max(_LEAST_SECONDS[0], _LEAST_SHARE * self._budget))
         self._workspace, self._since, self._stages = workspace, since, stages
         self._settled: dict[str, float] = {}
+        self._elsewhere = 0.0
         self._ended: dict[Path, float] = {}
         self._counted: tuple[object, float] = (None, 0.0)
         self._free, self._looked = self._budget, 0.0
@@ -89,7 +92,9 @@ class GpuHours:
         with_gpus = [work for work in works if _gpus(work)]
         if any(work.handle is not None for work in with_gpus):
             return False
-        return self._left(works) < self._least * min(map(_gpus, with_gpus), default=1)
+        left = self._left(works)
+        # What others hold may come back.
+        return not self._elsewhere and left < self._least * min(map(_gpus, with_gpus), default=1)
 
     def _left(self, works: Sequence[Work]) -> float:
         """Return the GPU seconds that nobody has used or holds. Looked up again when an attempt began or ended."""
@@ -97,26 +102,35 @@ class GpuHours:
         now = time.monotonic()
         if self._counted[0] != state or now - self._counted[1] > LOOK_SECONDS:
             self._counted = (state, now)
+            self._elsewhere = 0.0
             at_work = {work.node.key: work for work in works}
             self._free = self._budget - sum(self._taken(key, at_work.get(key)) for key in self._stages)
         return self._free
 
     def _taken(self, key: str, work: Work | None) -> float:
-        if work is None:
-            if key not in self._settled:
-                folders = attempts_of(self._workspace, key)
-                self._settled[key] = sum(self._spent(folder) for folder in folders if self._counts(folder))
+        if work is None and key in self._settled:
             return self._settled[key]
-        total = 0.0
+        alive, total = self._alive(key, work), 0.0
         for folder in attempts_of(self._workspace, key):
+            if folder == alive or (folder not in self._ended and _about_to_begin(folder)):
+                # Whoever began it may be gone: it works on until its own seconds are used.
+                held = max(self._spent(folder), _allowed(folder) * _gpus_of(folder))
+                self._elsewhere += held if work is None or work.handle is None else 0.0
+                total += held
+                continue
             if folder not in self._ended:
-                live = work.handle is not None and work.handle.folder == folder
-                if live or work.state == "elsewhere":
-                    total += max(self._spent(folder), _allowed(folder) * _gpus(work) if live else 0.0)
-                    continue
                 self._ended[folder] = self._spent(folder) if self._counts(folder) else 0.0
             total += self._ended[folder]
+        if work is None and alive is None and not self._elsewhere:
+            self._settled[key] = total
         return total
+
+    def _alive(self, key: str, work: Work | None) -> Path | None:
+        """Return the folder of the attempt that works on a stage now or is queued for it, by whomever it was begun."""
+        if work is not None and work.handle is not None:
+            return work.handle.folder
+        held = holder(self._workspace, key)
+        return self._workspace.attempt(held.attempt) if held is not None and held.alive else None
 
     def _counts(self, folder: Path) -> bool:
         try:
@@ -125,12 +139,25 @@ class GpuHours:
             return False
 
     def _spent(self, folder: Path) -> float:
-        gpus = int((_job(folder) or {}).get("gpus", 0))
+        gpus = _gpus_of(folder)
         return gpus * seconds_used(folder) if gpus else 0.0
 
 
 def _gpus(work: Work) -> int:
     return work.node.resources.gpus * work.node.resources.nodes
+
+
+def _about_to_begin(folder: Path) -> bool:
+    """Say whether an attempt may be a process that has not said a word yet: begun by a controller that died since."""
+    try:
+        age = time.time() - (folder / JOB_FILE).stat().st_mtime
+    except OSError:
+        return False
+    return age < _START_SECONDS and not (folder / EVENTS_FILE).exists()
+
+
+def _gpus_of(folder: Path) -> int:
+    return int((_job(folder) or {}).get("gpus", 0))
 
 
 def _allowed(folder: Path) -> float:
