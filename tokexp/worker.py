@@ -174,12 +174,12 @@ def run_attempt(folder: Path, stop: StopRequest) -> int:
 def _run_claimed(
     job: StageJob, workspace: Workspace, folder: Path, log: EventLog, claim: Claim, stop: StopRequest
 ) -> int:
-    used, started = seconds_used(folder), time.monotonic()
+    used, started = seconds_used(folder), time.monotonic()  # Before the event, which waits for the disk.
     log.append(
         "started", attempt=folder.name, key=job.key, kind=job.payload.kind, label=job.label, seed=job.seed,
         inputs=job.inputs, pid=os.getpid(), host=socket.gethostname(), versions=package_versions(), gpus=job.gpus,
     )  # fmt: skip
-    with within(folder, job.allowance, used, log, stop.request, ends=stop.alone):
+    with within(folder, job.allowance, started - used, log, stop.request, ends=stop.alone):
         return _work(job, workspace, folder, log, claim, stop, started)
 
 

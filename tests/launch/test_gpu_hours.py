@@ -149,7 +149,7 @@ def test_work_that_does_not_look_is_ended_when_its_seconds_are_used(tmp_path):
         "import sys, time, pathlib; from tokexp.launch.allowance import within; "
         "from tokexp.ledger.events import EventLog; folder = pathlib.Path(sys.argv[1]); "
         "log = EventLog(folder / 'events.jsonl'); log.append('started', key='k', gpus=1); "
-        "guard = within(folder, 1.0, 0.0, log, lambda reason: None, ends=True); guard.__enter__(); time.sleep(30)"
+        "guard = within(folder, 1.0, time.monotonic(), log, lambda reason: None, ends=True); guard.__enter__(); time.sleep(30)"
     )
     began = time.monotonic()
     process = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False, timeout=25)
@@ -163,7 +163,7 @@ def test_an_allowance_may_be_raised_while_the_attempt_works(tmp_path):
     asked = []
     with EventLog(tmp_path / "events.jsonl") as log:
         log.append("started", key="k", gpus=1)
-        with within(tmp_path, 1.0, 0.0, log, asked.append, ends=False):
+        with within(tmp_path, 1.0, time.monotonic(), log, asked.append, ends=False):
             raise_to(tmp_path, 30.0)
             time.sleep(1.5)
             assert asked == []

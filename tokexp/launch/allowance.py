@@ -60,26 +60,27 @@ def raise_to(folder: Path, seconds: float) -> None:
 
 @contextmanager
 def within(
-    folder: Path, seconds: float | None, used: float, log: EventLog, request: Callable[[str], None], *, ends: bool
+    folder: Path, seconds: float | None, begun: float, log: EventLog, request: Callable[[str], None], *, ends: bool
 ) -> Iterator[None]:
     """Call `request("budget")` shortly before an attempt's seconds are used up while the block runs.
 
-    seconds: the allowance in its job; None: no limit. used: seconds of its earlier starts. ends: end this process
-    when they are used up and the block still runs.
+    seconds: the allowance in its job; None: no limit. begun: the monotonic time at which it would have begun without
+    a pause, that is, now less the seconds that it has used. ends: end this process when they are used up and the
+    block still runs.
     """
     if seconds is None:
         yield
         return
-    over, begun = threading.Event(), time.monotonic()
+    over = threading.Event()
 
     def watch() -> None:
         while not over.wait(_LOOK_SECONDS):
             allowed = max(seconds, raised(folder))
-            at_work = used + time.monotonic() - begun
+            at_work = time.monotonic() - begun
             if at_work >= allowed - margin(allowed):
                 request(BUDGET)
             # Early enough for a machine that is too busy to let this thread run at once.
-            if ends and at_work >= allowed - _MARGIN_SECONDS[0] / 2:
+            if ends and at_work >= allowed - margin(allowed) / 2:
                 log.append("stopped", reason=BUDGET)
                 os._exit(STOPPED)
 

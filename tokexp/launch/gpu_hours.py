@@ -24,6 +24,8 @@ LOOK_SECONDS = 5.0
 
 _LEAST_SECONDS = (1.0, 30.0)
 _LEAST_SHARE = 0.01
+_RESERVE_SECONDS = 10.0
+_RESERVE_SHARE = 0.025
 _START_SECONDS = 60.0
 
 
@@ -40,8 +42,10 @@ class GpuHours:
 
         `stages` may grow; those that no controller works on any more are counted once.
         """
-        self._budget, self._at_once = hours * 3600, at_once
-        self._least = min(_LEAST_SECONDS[1], max(_LEAST_SECONDS[0], _LEAST_SHARE * self._budget))
+        seconds = hours * 3600
+        # Never shared out: a machine may be too busy for an attempt to end in the moment in which it should.
+        self._budget, self._at_once = seconds - min(_RESERVE_SECONDS, _RESERVE_SHARE * seconds), at_once
+        self._least = min(_LEAST_SECONDS[1], max(_LEAST_SECONDS[0], _LEAST_SHARE * seconds))
         self._workspace, self._since, self._stages = workspace, since, stages
         self._settled: dict[str, float] = {}
         self._elsewhere = 0.0
