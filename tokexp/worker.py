@@ -13,7 +13,6 @@ import signal
 import socket
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from tokexp.errors import DamagedError, InputError, TokexpError
 from tokexp.launch.allowance import seconds_used, within
 from tokexp.launch.base import CLAIMED, DONE, EVENTS_FILE, FAILED, JOB_FILE, LOG_FILE, STOP_FILE, STOPPED
 from tokexp.launch.causes import cause_of, one_line
+from tokexp.launch.meanwhile import meanwhile
 from tokexp.ledger.claims import Claim
 from tokexp.ledger.events import EventLog
 from tokexp.ledger.outputs import (
@@ -314,25 +314,18 @@ def _log_traceback(folder: Path) -> None:
 @contextmanager
 def _beating(claim: Claim, stop: StopRequest) -> Iterator[None]:
     """Keep a claim alive from a thread of its own; a claim that was lost asks the attempt to stop."""
-    over = threading.Event()
 
-    def beat() -> None:
-        while not over.wait(BEAT_SECONDS):
-            try:
-                held = claim.beat()
-            except OSError:
-                continue  # A full or slow disk: the lease outlasts several of these.
-            if not held:
-                stop.request("claimed")
-                return
+    def beat() -> bool:
+        try:
+            held = claim.beat()
+        except OSError:
+            return True  # A full or slow disk: the lease outlasts several of these.
+        if not held:
+            stop.request("claimed")
+        return held
 
-    thread = threading.Thread(target=beat, name="claim", daemon=True)
-    thread.start()
-    try:
+    with meanwhile(beat, BEAT_SECONDS, "claim"):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def main(arguments: list[str] | None = None) -> int:

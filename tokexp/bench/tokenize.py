@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokexp.bench.base import BenchRow, at_most
+from tokexp.launch.meanwhile import meanwhile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -196,19 +196,14 @@ def _stage(data: DataSpec, root: Path) -> tuple[Any, Any]:
 @contextmanager
 def _peak_of_memory() -> Iterator[list[int]]:
     """Yield a list of one number that grows with this process's anonymous memory, in bytes."""
-    peak, over = [_anonymous()], threading.Event()
+    peak = [_anonymous()]
 
-    def look() -> None:
-        while not over.wait(_SAMPLE_SECONDS):
-            peak[0] = max(peak[0], _anonymous())
+    def look() -> bool:
+        peak[0] = max(peak[0], _anonymous())
+        return True
 
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
+    with meanwhile(look, _SAMPLE_SECONDS, "memory"):
         yield peak
-    finally:
-        over.set()
-        thread.join()
 
 
 def _anonymous() -> int:

@@ -7,15 +7,15 @@ where the work does not look, the process ends itself when they are.
 """
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from tokexp.durable import write_atomic
 from tokexp.launch.base import EVENTS_FILE, STOPPED
+from tokexp.launch.meanwhile import meanwhile
 from tokexp.ledger.events import EventLog, read_events
 
 ALLOWANCE_FILE: Final = "allowance"
@@ -71,23 +71,18 @@ def within(
     if seconds is None:
         yield
         return
-    over = threading.Event()
 
-    def watch() -> None:
-        while not over.wait(_LOOK_SECONDS):
-            allowed = max(seconds, raised(folder))
-            at_work = time.monotonic() - begun
-            if at_work >= allowed - margin(allowed):
-                request(BUDGET)
-            # Early enough for a machine that is too busy to let this thread run at once.
-            if ends and at_work >= allowed - margin(allowed) / 2:
+    def look() -> bool:
+        allowed = max(seconds, raised(folder))
+        at_work = time.monotonic() - begun
+        if at_work >= allowed - margin(allowed):
+            request(BUDGET)
+        # Early enough for a machine that is too busy to let this thread run at once.
+        if ends and at_work >= allowed - margin(allowed) / 2:
+            with suppress(OSError):  # A full disk.
                 log.append("stopped", reason=BUDGET)
-                os._exit(STOPPED)
+            os._exit(STOPPED)
+        return True
 
-    thread = threading.Thread(target=watch, name="allowance", daemon=True)
-    thread.start()
-    try:
+    with meanwhile(look, _LOOK_SECONDS, "allowance"):
         yield
-    finally:
-        over.set()
-        thread.join()
