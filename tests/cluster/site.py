@@ -99,7 +99,7 @@ class Site:
         total = 0.0
         for attempt in self.attempts():
             events = read_events(attempt / "events.jsonl")[0]
-            total += (events[-1]["t"] - events[0]["t"]) * events[0]["gpus"] if events else 0.0
+            total += (events[-1]["t"] - events[0]["t"]) * events[0].get("gpus", 0) if events else 0.0
         return total
 
     def status(self) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def gpu_seconds(workspace):
     total = 0.0
     for folder in workspace.attempts.glob("*"):
         events = read_events(folder / "events.jsonl")[0]
-        if events and events[0]["gpus"]:
+        if events and events[0].get("gpus"):  # none where the stage was found claimed
             total += (events[-1]["t"] - events[0]["t"]) * events[0]["gpus"]
     return total
 
@@ -149,7 +149,8 @@ def test_work_that_does_not_look_is_ended_when_its_seconds_are_used(tmp_path):
         "import sys, time, pathlib; from tokexp.launch.allowance import within; "
         "from tokexp.ledger.events import EventLog; folder = pathlib.Path(sys.argv[1]); "
         "log = EventLog(folder / 'events.jsonl'); log.append('started', key='k', gpus=1); "
-        "guard = within(folder, 1.0, time.monotonic(), log, lambda reason: None, ends=True); guard.__enter__(); time.sleep(30)"
+        "guard = within(folder, 1.0, time.monotonic(), log, lambda reason: None, ends=True); "
+        "guard.__enter__(); time.sleep(30)"
     )
     began = time.monotonic()
     process = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False, timeout=25)

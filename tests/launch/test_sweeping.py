@@ -71,7 +71,8 @@ def at_once(workspace):
     edges = []
     for folder in workspace.attempts.iterdir():
         events = read_events(folder / "events.jsonl")[0]
-        if events and events[0]["kind"] == "downstream":
+        # One that found its stage claimed, as it happens after a controller was killed, has nothing but that to say.
+        if events and events[0].get("kind") == "downstream":
             edges += [(events[0]["t"], 1), (events[-1]["t"], -1)]
     most = now = 0
     for _, change in sorted(edges):
@@ -85,7 +86,8 @@ def finished(workspace):
     count = Counter()
     for folder in workspace.attempts.iterdir():
         events = read_events(folder / "events.jsonl")[0]
-        count.update(event_key for event_key in [events[0]["key"]] if events[-1]["e"] == "done") if events else None
+        if events and events[-1]["e"] == "done":
+            count[events[0]["key"]] += 1
     return count
 
 

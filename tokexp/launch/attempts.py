@@ -3,7 +3,9 @@
 import os
 import signal
 import socket
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -19,6 +21,9 @@ from tokexp.spec.stages import StageJob
 
 _PREFIX = 10
 """Digits of a stage key that its attempts' names begin with."""
+
+START_SECONDS = 60.0
+"""Age up to which an attempt that has not said a word may be a process that is still being started."""
 
 _LAST = frozenset({"done", "failed", "stopped"})
 _RESTARTED: Final[Mapping[str | None, Cause]] = {None: "lost", "timeout": "timeout", "preempted": "preempted"}
@@ -113,20 +118,54 @@ def log_end(file: Path, size: int = 4096) -> str:
         return ""
 
 
-def request_stop(workspace: Workspace, key: str, reason: str = "cancel") -> str | None:
+def about_to_begin(folder: Path) -> bool:
+    """Say whether an attempt may be a process that has not said a word yet, begun by a controller that died since."""
+    try:
+        age = time.time() - (folder / JOB_FILE).stat().st_mtime
+    except OSError:
+        return False
+    return age < START_SECONDS and not _has_spoken(folder)
+
+
+def _has_spoken(folder: Path) -> bool:
+    # The file is made before the claim is taken, and written to after that.
+    try:
+        return (folder / EVENTS_FILE).stat().st_size > 0
+    except OSError:
+        return False
+
+
+def at_work(workspace: Workspace, key: str) -> Path | None:
+    """Return the folder of the attempt that works on a stage now or is about to, by whomever it was begun; or None."""
+    held = holder(workspace, key)
+    if held is not None and held.alive:
+        return workspace.attempt(held.attempt)
+    return next((folder for folder in attempts_of(workspace, key)[-1:] if about_to_begin(folder)), None)
+
+
+def leave_word(workspace: Workspace, key: str, reason: str) -> None:
+    """Write into the folders of all attempts at a stage that work on it, or may begin to, that they should stop."""
+    held = holder(workspace, key)
+    # One that was sent or started, and has not said a word, would take the stage up once the other lets go of it.
+    folders = {folder for folder in attempts_of(workspace, key) if not _has_spoken(folder)}
+    if held is not None and held.alive:
+        folders.add(workspace.attempt(held.attempt))
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / STOP_FILE).write_text(reason)
+
+
+def request_stop(workspace: Workspace, key: str) -> str | None:
     """Ask the live attempt at a stage to save and stop; return its id, or None if there is none.
 
-    The attempt finds the request in its folder; if it runs on this machine, a signal makes it look at once.
+    The attempt finds the request in its folder; if it runs on this machine, a signal makes it look at once. One that
+    is about to begin finds it too.
     """
+    leave_word(workspace, key, "cancel")
     held = holder(workspace, key)
     if held is None or not held.alive:
         return None
-    folder = workspace.attempt(held.attempt)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / STOP_FILE).write_text(reason)
     if held.host == socket.gethostname() and held.pid != os.getpid():
-        try:
+        with suppress(ProcessLookupError, PermissionError):
             os.kill(held.pid, signal.SIGTERM)
-        except (ProcessLookupError, PermissionError):
-            return held.attempt
     return held.attempt

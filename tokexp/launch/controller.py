@@ -18,14 +18,14 @@ from typing import Final
 
 from tokexp.durable import folder_bytes
 from tokexp.errors import TokexpError
-from tokexp.launch.attempts import Tail, attempts_of
+from tokexp.launch.attempts import Tail, at_work, attempts_of, leave_word
 from tokexp.launch.base import CLAIMED, FAILED, LOG_FILE, STOP_FILE, Ended, Launcher
 from tokexp.launch.display import Display, NodeState
 from tokexp.launch.gpu_hours import GpuHours
 from tokexp.launch.recovery import Cause, RetryBudget
 from tokexp.launch.submission import submit
-from tokexp.launch.work import Failure, Work, note_end, past_attempts, past_end, why
-from tokexp.ledger.claims import holder
+from tokexp.launch.work import Failure, Work, counts, note_end, past_attempts, past_end, why
+from tokexp.ledger.claims import ClaimInfo, holder
 from tokexp.ledger.events import Event
 from tokexp.ledger.outputs import complete, set_aside, verify
 from tokexp.ledger.records import Ledger
@@ -102,9 +102,14 @@ class Controller:
                     self._launcher.cancel(work.handle)
 
     def add(self, nodes: Iterable[StageNode]) -> None:
-        """Take on stages, inputs before what needs them; those that are known already are left as they are."""
+        """Take on stages, inputs before what needs them; known ones are left as they are, unless they were dropped."""
         for given in nodes:
-            if given.key not in self.works:
+            known = self.works.get(given.key)
+            if known is not None and known.dropped:
+                known.dropped = ""
+                if known.state == "stopped":
+                    self._set(known, "to do")
+            if known is None:
                 node = replace(given, resources=self._launcher.fitted(given.kind, given.resources))
                 work = Work(node, budget=RetryBudget.of(node.resources.retries))
                 self.works[node.key] = self._open[node.key] = work
@@ -150,15 +155,28 @@ class Controller:
         return news
 
     def drop(self, key: str, reason: str) -> None:
-        """Give a stage up: it is not started any more, or asked to save and stop."""
+        """Want a stage no more: it is not started, or what is at work on it, by whomever begun, is asked to stop."""
         work = self.works[key]
+        if work.state in SETTLED:
+            return
+        work.dropped = reason
         if work.handle is not None and work.tail is not None:
             (work.tail.folder / STOP_FILE).write_text(reason)
             if work.state == "queued":
                 self._launcher.cancel(work.handle)
-        elif work.state not in SETTLED:
+            return
+        leave_word(self._workspace, key, reason)
+        held = holder(self._workspace, key)
+        if held is not None and held.alive:
+            self._follow_elsewhere(work, held)
+        else:
             work.tail = None
             self._set(work, "stopped", reason)
+
+    def at_work(self, key: str) -> bool:
+        """Say whether an attempt at a stage waits in a queue, works or is about to, by whomever it was begun."""
+        newest = attempts_of(self._workspace, key)[-1:]
+        return at_work(self._workspace, key) is not None or any(map(self._launcher.adopt, newest))
 
     def ingest(self, *, force: bool = False) -> None:
         """Bring the ledger up to date, now and then."""
@@ -201,12 +219,8 @@ class Controller:
             if held is not None and held.alive and held.attempt == tail.folder.name:
                 continue
             cause, message = past_end(tail)
-            claimed = (tail.last or {}).get("reason") == "claimed"
             work.budget.count(tail.restarts)
-            if cause == "pruned" and tail is past[-1]:
-                work.given_up = True
-                self._set(work, "stopped", message)
-            elif not claimed and not work.budget.allows(cause, tail.step) and tail is past[-1]:
+            if counts(tail, cause) and not work.budget.allows(cause, tail.step) and tail is past[-1]:
                 self._fail(work, tail, cause, message)
 
     def _advance(self, work: Work) -> bool:
@@ -238,16 +252,19 @@ class Controller:
             return False
         held = holder(self._workspace, work.node.key)
         if held is not None and held.alive:
-            folder = self._workspace.attempt(held.attempt)
-            if work.tail is None or work.tail.folder != folder:
-                work.tail = Tail(folder)
-            if work.state != "elsewhere":
-                self._set(work, "elsewhere", f"attempt {held.attempt} on {held.host}")
+            self._follow_elsewhere(work, held)
             return False
         if work.state == "elsewhere":
             self._take_end_elsewhere(work)
             return False
         return True
+
+    def _follow_elsewhere(self, work: Work, held: ClaimInfo) -> None:
+        folder = self._workspace.attempt(held.attempt)
+        if work.tail is None or work.tail.folder != folder:
+            work.tail = Tail(folder)
+        if work.state != "elsewhere":
+            self._set(work, "elsewhere", f"attempt {held.attempt} on {held.host}")
 
     def _take_end_elsewhere(self, work: Work) -> None:
         """An attempt of somebody else let go of its claim without an output."""
@@ -280,10 +297,11 @@ class Controller:
 
     def _judge(self, work: Work, tail: Tail, cause: Cause, message: str) -> None:
         """Decide what follows from an attempt that ended without an output."""
-        if cause == "pruned" or (self.interrupts and cause in ("stopped", "lost", "preempted", "timeout", "budget")):
-            work.given_up = cause == "pruned"
+        if work.dropped or (self.interrupts and cause in ("stopped", "lost", "preempted", "timeout", "budget")):
             self._set(work, "stopped", message)
             return
+        if cause == "pruned":  # By a search that is none of ours, and shares the stage.
+            cause = "stopped"
         work.budget.count(tail.restarts)
         damaged = list((tail.last or {}).get("damaged", ()))
         again = work.budget.allows(cause, tail.step) and (cause != "input" or bool(damaged))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tokexp.errors import InputError
@@ -12,6 +13,7 @@ from tokexp.launch.base import STOP_FILE, Launcher
 from tokexp.launch.display import Quiet, SweepDisplay
 from tokexp.launch.sweeping import Driver, SweepOutcome
 from tokexp.launch.trials import SearchedSource, Source, StaticSource
+from tokexp.ledger.events import read_events
 from tokexp.ledger.locks import if_free
 from tokexp.ledger.sweeps import SweepRecord, TrialLog, TrialRecord, read_trials, save_sweep, sweep_folder
 from tokexp.ledger.workspace import Workspace
@@ -20,6 +22,38 @@ from tokexp.spec.cluster import ClusterSpec
 from tokexp.spec.sweep_reading import ReadSweep, thaw
 
 WAIT_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Asking:
+    """That a person asks for a sweep, and what they could know of it then: others may drive it for hours meanwhile.
+
+    at: unix seconds. seen: events in its log. cancelled: the change time of its stop file in ns, 0 if there was none.
+    """
+
+    at: float
+    seen: int
+    cancelled: int
+
+    @classmethod
+    def now(cls, folder: Path) -> Asking:
+        """Return what can be known of the sweep in `folder` now; it need not be there yet."""
+        return cls(time.time(), len(read_events(folder / "trials.jsonl")[0]), _changed(folder / STOP_FILE))
+
+    def note(self, folder: Path) -> None:
+        """Write it into the sweep's log; for the holder of its lock. A cancellation since then stays in force."""
+        if _changed(folder / STOP_FILE) == self.cancelled:
+            (folder / STOP_FILE).unlink(missing_ok=True)
+        log = TrialLog(folder)
+        log.asked(self.at, self.seen)
+        log.close()
+
+
+def _changed(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def start(
@@ -35,26 +69,28 @@ def start(
     """
     display = display or Quiet()
     folder = sweep_folder(workspace, record.ref)
+    asking = Asking.now(folder)
     with _alone(folder, display, wait=stay):
         save_sweep(workspace, record)
-        (folder / STOP_FILE).unlink(missing_ok=True)
-        log = TrialLog(folder)
-        log.asked()
-        log.close()
+        asking.note(folder)
         source = _source(read, folder, read_trials(folder).trials, plan)
         return _drive(read, record.ref, workspace, launcher, display, source, stay=stay)
 
 
 def go_on(
-    workspace: Workspace, ref: str, launcher: Launcher, display: SweepDisplay | None = None, *, stay: bool = False
-) -> SweepOutcome:
+    workspace: Workspace, ref: str, launcher: Launcher, display: SweepDisplay | None = None, *, stay: bool = False,
+    asking: Asking | None = None,
+) -> SweepOutcome:  # fmt: skip
     """Advance a saved sweep from its own files: one look, or until it is complete (`stay`).
 
-    Budgets of restarts go on where they were. Raises InputError if another process drives it.
+    Budgets of restarts go on where they were, unless a person asks for it. Raises InputError if another process drives
+    it.
     """
-    display = display or Quiet()
-    with _alone(sweep_folder(workspace, ref), display, wait=stay), _seen_from(workspace, ref) as record:
-        read, folder = thaw(record.frozen), sweep_folder(workspace, ref)
+    display, folder = display or Quiet(), sweep_folder(workspace, ref)
+    with _alone(folder, display, wait=stay), _seen_from(workspace, ref) as record:
+        if asking is not None:
+            asking.note(folder)
+        read = thaw(record.frozen)
         source = _source(read, folder, read_trials(folder).trials)
         return _drive(read, ref, workspace, launcher, display, source, stay=stay)
 

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tokexp.launch.allowance import margin, raise_to, raised, seconds_used
-from tokexp.launch.attempts import attempts_of
-from tokexp.launch.base import EVENTS_FILE, JOB_FILE
+from tokexp.launch.attempts import about_to_begin, attempts_of
+from tokexp.launch.base import JOB_FILE
 from tokexp.launch.work import Work
 from tokexp.ledger.claims import holder
 from tokexp.ledger.workspace import Workspace
@@ -26,7 +26,6 @@ _LEAST_SECONDS = (1.0, 30.0)
 _LEAST_SHARE = 0.01
 _RESERVE_SECONDS = 10.0
 _RESERVE_SHARE = 0.025
-_START_SECONDS = 60.0
 
 
 class GpuHours:
@@ -114,9 +113,12 @@ class GpuHours:
     def _taken(self, key: str, work: Work | None) -> float:
         if work is None and key in self._settled:
             return self._settled[key]
-        alive, total = self._alive(key, work), 0.0
-        for folder in attempts_of(self._workspace, key):
-            if folder == alive or (folder not in self._ended and _about_to_begin(folder)):
+        folders, total = attempts_of(self._workspace, key), 0.0
+        # In this order: an attempt has its claim before it says its first word.
+        starting = {folder for folder in folders if folder not in self._ended and about_to_begin(folder)}
+        alive = self._alive(key, work)
+        for folder in folders:
+            if folder in alive or folder in starting:
                 # Whoever began it may be gone: it works on until its own seconds are used.
                 held = max(self._spent(folder), _allowed(folder) * _gpus_of(folder))
                 self._elsewhere += held if work is None or work.handle is None else 0.0
@@ -125,16 +127,18 @@ class GpuHours:
             if folder not in self._ended:
                 self._ended[folder] = self._spent(folder) if self._counts(folder) else 0.0
             total += self._ended[folder]
-        if work is None and alive is None and not self._elsewhere:
+        if work is None and not alive and not self._elsewhere:
             self._settled[key] = total
         return total
 
-    def _alive(self, key: str, work: Work | None) -> Path | None:
-        """Return the folder of the attempt that works on a stage now or is queued for it, by whomever it was begun."""
-        if work is not None and work.handle is not None:
-            return work.handle.folder
+    def _alive(self, key: str, work: Work | None) -> set[Path]:
+        """Return the folders of the attempts that work on a stage now or are queued for it, by whomever begun.
+
+        There are two where ours was started while that of a dead controller took the claim.
+        """
         held = holder(self._workspace, key)
-        return self._workspace.attempt(held.attempt) if held is not None and held.alive else None
+        found = {self._workspace.attempt(held.attempt)} if held is not None and held.alive else set()
+        return found if work is None or work.handle is None else found | {work.handle.folder}
 
     def _counts(self, folder: Path) -> bool:
         try:
@@ -149,15 +153,6 @@ class GpuHours:
 
 def _gpus(work: Work) -> int:
     return work.node.resources.gpus * work.node.resources.nodes
-
-
-def _about_to_begin(folder: Path) -> bool:
-    """Say whether an attempt may be a process that has not said a word yet: begun by a controller that died since."""
-    try:
-        age = time.time() - (folder / JOB_FILE).stat().st_mtime
-    except OSError:
-        return False
-    return age < _START_SECONDS and not (folder / EVENTS_FILE).exists()
 
 
 def _gpus_of(folder: Path) -> int:

@@ -20,7 +20,8 @@ class Watch:
         self._report, self._seeds = report, len(spec.seeds)
         pruner = spec.pruner
         self._metric = None if pruner.kind == "none" else pruner.metric
-        self._stage = getattr(pruner, "stage", None) or spec.metrics[0].name.split("/", maxsplit=1)[0]
+        stage: str | None = getattr(pruner, "stage", None)
+        self.stage = stage or spec.metrics[0].name.split("/", maxsplit=1)[0]
         self._points: dict[str, list[tuple[int, int]]] = {}
         self._values: dict[tuple[int, int], dict[int, float]] = {}
         self._last: dict[int, int] = {}
@@ -30,7 +31,7 @@ class Watch:
     def follow(self, trial: TrialRecord, nodes: Iterable[StageNode]) -> None:
         """Look at a trial's stage from now on."""
         for node in nodes:
-            if self._metric is not None and node.name == self._stage:
+            if self._metric is not None and node.name == self.stage:
                 self._points.setdefault(node.key, []).append((trial.number, trial.seed))
 
     def event(self, node: StageNode, event: Event) -> None:

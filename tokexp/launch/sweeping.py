@@ -6,6 +6,7 @@ acts, so that it may be killed at any moment: the next one, the same command aga
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -22,18 +23,24 @@ from tokexp.ledger.workspace import Workspace
 from tokexp.spec.sweep import SweepSpec
 from tokexp.tracking.measures import named_metrics
 
+PRUNED = "pruned"
+"""Why a search gives a point up, as its attempts find it in their folders."""
+
 SEARCH_PARALLEL = 4
 """Most trials at once of a search, or of a sweep with GPU hours to share out, if its budget does not say."""
 
 
 @dataclass
 class _Live:
-    """A trial at work: `open` are its stages that are not settled, `ended` how the others were."""
+    """A trial at work: `open` are its stages that are not settled, `ended` how the others were.
+
+    left: why nobody waits for it any more; its stages are being stopped.
+    """
 
     trial: TrialRecord
     open: set[str]
     ended: dict[str, NodeState] = field(default_factory=dict)
-    pruned: bool = False
+    left: str = ""
     running: bool = False
 
 
@@ -75,12 +82,14 @@ class Driver:
         self._log = TrialLog(folder)
         self.controller = Controller(spec.name, workspace, launcher, display, folder / STOP_FILE, past.asked)
         self._trials = {trial.id: trial for trial in past.trials}
-        self._nodes = dict(past.nodes)
+        self._nodes, self._given_up = dict(past.nodes), set(past.given_up)
+        self._count: Counter[TrialState] = Counter(trial.state for trial in past.trials if trial.state != "planned")
         self._live: dict[str, _Live] = {}
         self._waiting: list[tuple[NewPoint, TrialRecord]] = []
         self._users: dict[str, list[_Live]] = {}
         self._points: dict[int, list[str]] = {}
         self._watch = Watch(spec, self._source.report)
+        self._bad = {self._watched(trial) for trial in past.trials if trial.number in self._given_up}
         self.controller.listen(self._watch.event)
         self._exhausted, self._stalled = False, False
         if spec.budget.gpu_hours is not None:
@@ -90,15 +99,19 @@ class Driver:
 
     def begin(self) -> None:
         """Take up what earlier controllers began; the source hears again of what is settled."""
+        (self._folder / COMPLETE_FILE).unlink(missing_ok=True)
         self._display.begin_sweep(self._spec.name, self._total())
         for trial in self._trials.values():
             self._points.setdefault(trial.number, []).append(trial.id)
         for number, ids in list(self._points.items()):
-            if len(ids) == len(self._spec.seeds) and all(self._trials[each].state != "planned" for each in ids):
+            if self._settled(number):
                 self._source.tell(self._verdict(number))
                 continue
             point = self._source.again(self._trials[ids[0]])
             self._wait(point)
+        if self._at_once is not None:
+            # What is at work takes part of what may be at once, whether it is taken up or not.
+            self._waiting.sort(key=lambda each: not self._at_work(each[1]))
 
     def round(self) -> bool:
         """Look once at everything; return whether anything changed."""
@@ -108,8 +121,7 @@ class Driver:
         if self.controller.interrupts or self.controller.left:
             return changed
         for number in self._watch.given_up():
-            self._give_up(number)
-            changed = True
+            changed = self._prune(number) or changed
         return self._admit() or changed
 
     def over(self) -> bool:
@@ -127,7 +139,8 @@ class Driver:
             live = self._live.get(trial.id)
             state: TrialState = "running" if live is not None and live.running else trial.state
             states[state] = states.get(state, 0) + 1
-        complete = self._finished() and not states.get("planned")
+        # Trials of an earlier, larger budget stay as they are.
+        complete = self._finished() and not (states.get("planned") and self._within_trials())
         if complete:
             (self._folder / COMPLETE_FILE).touch()
         else:
@@ -138,9 +151,7 @@ class Driver:
         return SweepOutcome(self._ref, states, failures, interrupted, complete, self._why_closed(), spent)
 
     def _finished(self) -> bool:
-        if self._live or (self._hours_used() and self._begun_before()):
-            return False
-        return self._spent_out() != "" or (not self._waiting and self._why_closed() != "")
+        return not self._live and self._next_waiting() is None and self._why_closed() != ""
 
     def _total(self) -> int | None:
         bound, known = self._spec.budget.trials, self._source.total
@@ -156,10 +167,13 @@ class Driver:
     def _spent_out(self) -> str:
         """Return what was used up, so that nothing at all begins any more, or nothing."""
         budget = self._spec.budget
-        failed = sum(trial.state == "failed" for trial in self._trials.values())
-        if budget.failures is not None and failed >= max(1, budget.failures):
-            return f"{failed} trials failed; its budget allows {budget.failures}"
+        if self._failures_used():
+            return f"{self._count['failed']} trials failed; its budget allows {budget.failures}"
         return f"its budget of {budget.gpu_hours:g} GPU hours is used" if self._hours_used() else ""
+
+    def _failures_used(self) -> bool:
+        bound = self._spec.budget.failures
+        return bound is not None and self._count["failed"] >= max(1, bound)
 
     def _hours_used(self) -> bool:
         meter = self.controller.meter
@@ -179,14 +193,10 @@ class Driver:
     def _admit(self) -> bool:
         """Begin as many trials as budget and `parallel` allow, a point's seeds one after the other."""
         begun = False
-        # What an earlier controller began is settled even without GPU hours: some of its stages need none.
-        while self._hours_used() and self._room() and (before := self._begun_before()):
-            self._waiting.remove(before[0])
-            self._start(*before[0])
-            begun = True
-        while self._room() and not self._spent_out():
-            if self._waiting:
-                self._start(*self._waiting.pop(0))
+        while self._room():
+            if waiting := self._next_waiting():
+                self._waiting.remove(waiting)
+                self._start(*waiting)
                 begun = True
                 continue
             if self._stalled or self._why_closed():
@@ -200,23 +210,46 @@ class Driver:
                 self._wait(point)
         return begun
 
-    def _begun_before(self) -> list[tuple[NewPoint, TrialRecord]]:
-        return [each for each in self._waiting if each[1].id in self._trials]
+    def _next_waiting(self) -> tuple[NewPoint, TrialRecord] | None:
+        """Return the trial to take up next.
+
+        What an earlier controller began is settled even if the budget is used: it may be at work, and be given up, and
+        some of its stages may need none of what was used up.
+        """
+        spent = self._spent_out() != ""
+        within = self._within_trials()
+        for each in self._waiting:
+            begun = each[1].id in self._trials
+            if (begun and each[1].number in self._given_up) or (within and (begun or not spent)):
+                return each
+        return None
+
+    def _within_trials(self) -> bool:
+        bound = self._spec.budget.trials
+        return bound is None or len(self._live) + self._count.total() < bound
+
+    @property
+    def _at_once(self) -> int | None:
+        shared = self._spec.searched or self._spec.budget.gpu_hours is not None
+        return self._spec.budget.parallel or (SEARCH_PARALLEL if shared else None)
 
     def _room(self) -> bool:
-        shared = self._spec.searched or self._spec.budget.gpu_hours is not None
-        most = self._spec.budget.parallel or (SEARCH_PARALLEL if shared else None)
-        return most is None or len(self._live) < most
+        return self._at_once is None or len(self._live) < self._at_once
+
+    def _at_work(self, trial: TrialRecord) -> bool:
+        return trial.id in self._trials and any(map(self.controller.at_work, trial.keys.values()))
 
     def _wait(self, point: NewPoint) -> None:
         for trial in (trial_record(trial, point.number) for trial in point.trials):
-            if trial.id not in self._trials or self._trials[trial.id].state == "planned":
+            known = self._trials.get(trial.id)
+            if known.state == "planned" if known is not None else point.number not in self._given_up:
                 self._waiting.append((point, trial))
 
     def _start(self, point: NewPoint, trial: TrialRecord) -> None:
         nodes = [node for node in point.nodes.values() if node.key in set(trial.keys.values())]
+        begun_before = trial.id in self._trials
         fresh = [run_node(node) for node in nodes if node.key not in self._nodes]
-        if trial.id not in self._trials or fresh:
+        if not begun_before or fresh:
             self._log.trial(trial, fresh)
         self._nodes.update({node.key: node for node in fresh})
         ids = self._points.setdefault(trial.number, [])
@@ -230,6 +263,11 @@ class Driver:
         for node in nodes:
             self._note_stage(node.key)
         self._display.trial(trial, "planned")
+        if trial.number in self._given_up or (self._watched(trial) in self._bad and self._watched(trial) in live.open):
+            # A stage whose values made the search give another point up says the same of this one.
+            self._prune(trial.number)
+        elif begun_before and self._failures_used() and not self._at_work(trial):
+            self._leave([live], self._spent_out())
 
     def _settle(self) -> bool:
         for key in self.controller.news():
@@ -250,34 +288,40 @@ class Driver:
         for live in self._users.get(key, []):
             live.open.discard(key)
             live.ended[key] = work.state
-            if work.given_up and not live.pruned:  # By an earlier controller, that did not live to see its end.
-                self._give_up(live.trial.number)
 
     def _end(self, live: _Live) -> None:
         del self._live[live.trial.id]
         states = set(live.ended.values())
         if states == {"done"}:
             self._finish(live.trial, "done", "")
-        elif live.pruned:
+        elif live.left == PRUNED:
             self._finish(live.trial, "pruned", "worse than others at the same step")
         elif not self.controller.interrupts:
             failed = bool(states & {"failed", "blocked"})
-            self._finish(live.trial, "failed" if failed else "stopped", self._why(live) or self._spent_out())
+            note = self._why(live) or live.left or self._spent_out()
+            self._finish(live.trial, "failed" if failed else "stopped", note)
 
     def _finish(self, trial: TrialRecord, state: TrialState, note: str) -> None:
         self._log.ended(trial.id, state, note)
         self._trials[trial.id] = replace(trial, state=state, note=note)
+        self._count[state] += 1
         self._stalled = False
         self._display.trial(trial, state, note)
-        ids = self._points[trial.number]
-        if len(ids) == len(self._spec.seeds) and all(self._trials[each].state != "planned" for each in ids):
+        if self._settled(trial.number):
             self._source.tell(self._verdict(trial.number))
+
+    def _settled(self, number: int) -> bool:
+        """Say whether no trial of a point is left to do; the seeds that a given up one has not begun never are."""
+        ids = self._points[number]
+        begun = len(ids) == len(self._spec.seeds) or number in self._given_up
+        return begun and all(self._trials[each].state != "planned" for each in ids)
 
     def _verdict(self, number: int) -> Verdict:
         trials = [self._trials[each] for each in self._points[number]]
         states = {trial.state for trial in trials}
         if states != {"done"}:
-            return Verdict(number, "pruned" if states <= {"done", "pruned"} else "failed", {})
+            word = "pruned" if states <= {"done", "pruned"} else "failed" if "failed" in states else "stopped"
+            return Verdict(number, word, {})
         found = [named_metrics(self._workspace, self._nodes, trial.keys) for trial in trials]
         return Verdict(number, "done", mean_over_seeds(found))
 
@@ -285,16 +329,32 @@ class Driver:
         failures = self.controller.failures
         return next((f"{failures[key].name}: {failures[key].message}" for key in live.ended if key in failures), "")
 
-    def _give_up(self, number: int) -> None:
-        """Stop what the trials of a point alone need; what others need too goes on."""
+    def _prune(self, number: int) -> bool:
+        """Give a point up, and write that down before anything is stopped; return whether there was anything to do."""
         live = [self._live[each] for each in self._points[number] if each in self._live]
-        self._waiting = [(point, trial) for point, trial in self._waiting if trial.number != number]
-        for each in live:
-            each.pruned = True
-        for each in live:
+        if not any(not each.left for each in live):
+            return False
+        if number not in self._given_up:
+            self._log.given_up(number)
+            self._given_up.add(number)
+            self._bad |= {self._watched(self._trials[each]) for each in self._points[number]}
+        known = self._trials
+        self._waiting = [each for each in self._waiting if each[1].number != number or each[1].id in known]
+        self._leave([each for each in live if not each.left], PRUNED)
+        return True
+
+    def _watched(self, trial: TrialRecord) -> str | None:
+        """Return the key of the stage that the pruner looks at, None if a trial has none."""
+        return trial.keys.get(self._watch.stage)
+
+    def _leave(self, trials: list[_Live], why: str) -> None:
+        """Stop what these trials alone need; what others need too goes on."""
+        for each in trials:
+            each.left = why
+        for each in trials:
             for key in list(each.open):
-                if all(user.pruned or user.trial.id not in self._live for user in self._users[key]):
-                    self.controller.drop(key, "pruned")
+                if all(user.left or user.trial.id not in self._live for user in self._users[key]):
+                    self.controller.drop(key, why)
                 else:
                     each.open.discard(key)
                     each.ended[key] = "stopped"

@@ -33,7 +33,10 @@ class NewPoint:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a point: each metric's mean over the seeds, or why there is none."""
+    """What became of a point: each metric's mean over the seeds, or why there is none.
+
+    state: done, pruned, failed, or stopped, which is tried anew when somebody asks for the sweep again.
+    """
 
     number: int
     state: str
@@ -146,7 +149,9 @@ class SearchedSource:
         return self._search.report(number, step, value)
 
     def tell(self, verdict: Verdict) -> None:
-        """Tell the search, for the point and for all that are equal to it."""
+        """Tell the search, for the point and for all that are equal to it; what was stopped may still get a result."""
+        if verdict.state == "stopped":
+            return
         self._verdicts[verdict.number] = verdict
         for number in (verdict.number, *self._twins.pop(verdict.number, [])):
             self._tell(number, verdict)

@@ -26,13 +26,13 @@ ENDED_FILE = "ended.json"
 class Work:
     """A stage, how it stands, and its present attempt: `handle` if it is ours, `tail` to follow it.
 
-    given_up: its last attempt was stopped because the search gave it up, maybe by an earlier controller.
+    dropped: why nobody wants it any more; what is still at work on it was asked to stop.
     allowance: seconds that its next attempt may work, where a sweep's GPU hours are shared out; None: no limit.
     """
 
     node: StageNode
     state: NodeState = "to do"
-    given_up: bool = False
+    dropped: str = ""
     allowance: float | None = None
     budget: RetryBudget = field(default_factory=RetryBudget)
     handle: Handle | None = None
@@ -109,6 +109,17 @@ def past_end(tail: Tail) -> tuple[Cause, str]:
         return noted["cause"], str(noted["message"])
     except (OSError, ValueError, KeyError, TypeError):
         return why(tail, FAILED if tail.last is not None else -signal.SIGKILL)
+
+
+def counts(tail: Tail, cause: Cause) -> bool:
+    """Say whether an attempt of the past is held against its stage.
+
+    Not one that found the stage claimed, or that a search gave up, and not one that never said a word: the controller
+    that began it may have died before its process did.
+    """
+    if cause == "pruned" or (tail.last or {}).get("reason") == "claimed":
+        return False
+    return tail.begun or tail.last is not None or (tail.folder / ENDED_FILE).exists()
 
 
 def past_attempts(workspace: Workspace, key: str, since: float) -> list[Tail]:

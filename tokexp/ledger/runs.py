@@ -108,6 +108,12 @@ def load_run(workspace: Workspace, ref: str) -> RunRecord:
     return found[0]
 
 
+def is_run_ref(workspace: Workspace, ref: str) -> bool:
+    """Say whether `ref` is the whole ref, the spec file or the name of a run, and not only the start of one."""
+    records = list_runs(workspace)
+    return any(ref in (record.ref, record.name) for record in records) or bool(_by_file(records, ref))
+
+
 def _by_file(records: list[RunRecord], ref: str) -> list[RunRecord]:
     wanted = Path(ref).expanduser().absolute().resolve()
     return [record for record in records if record.spec_file and Path(record.spec_file).resolve() == wanted]

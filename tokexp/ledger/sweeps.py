@@ -20,15 +20,15 @@ from tokexp.durable import write_atomic
 from tokexp.errors import DamagedError, InputError
 from tokexp.ledger.events import Event, EventLog, read_events
 from tokexp.ledger.records import Ledger, StageState
-from tokexp.ledger.runs import RunNode
+from tokexp.ledger.runs import RunNode, is_run_ref
 from tokexp.ledger.workspace import Workspace
 
 TrialState = Literal["planned", "running", "done", "pruned", "failed", "stopped"]
 """planned: not all of its stages are done, and none is at work. pruned: the search gave it up on purpose."""
 
-TYPES: Final = frozenset({"asked", "trial", "ended"})
+TYPES: Final = frozenset({"asked", "trial", "given_up", "ended"})
 """Events of a sweep. asked: a person started it (again): what failed or was stopped is tried anew. trial: a trial and
-the stages that no trial before it has. ended: a trial is settled."""
+the stages that no trial before it has. given_up: the search gives a point up. ended: a trial is settled."""
 
 _STOPPED_BY_STAGES: Final[Mapping[StageState, TrialState]] = {"failed": "failed", "lost": "stopped"}
 
@@ -85,12 +85,18 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep with what became of it so far. `nodes` holds every stage by key; `asked` when it was last started."""
+    """A sweep with what became of it so far.
+
+    nodes: every stage by key. asked: when it was last started, unix seconds. given_up: numbers of the points that the
+    search gave up. lines: how many events its log has.
+    """
 
     record: SweepRecord
     trials: tuple[TrialRecord, ...] = ()
     nodes: Mapping[str, RunNode] = field(default_factory=dict)
     asked: float = 0.0
+    given_up: frozenset[int] = frozenset()
+    lines: int = 0
 
     @property
     def ref(self) -> str:
@@ -123,14 +129,23 @@ class TrialLog:
         """Open for appending behind what is there. Raises OSError if the disk is full."""
         self._log = EventLog(folder / "trials.jsonl", TYPES, TYPES)
 
-    def asked(self) -> None:
-        """Note that a person started the sweep, again or for the first time."""
-        self._log.append("asked")
+    def asked(self, at: float | None = None, seen: int | None = None) -> None:
+        """Note that a person started the sweep, again or for the first time.
+
+        at, seen: when that was (unix seconds) and how many events the log had then; None: now. What failed or was
+        stopped since is not tried anew.
+        """
+        given: dict[str, Any] = {"at": at, "seen": seen}
+        self._log.append("asked", **{name: value for name, value in given.items() if value is not None})
 
     def trial(self, trial: TrialRecord, nodes: Iterable[RunNode]) -> None:
         """Note a trial and the stages that no earlier trial has."""
         given = {name: value for name, value in vars(trial).items() if name not in ("state", "note", "created")}
         self._log.append("trial", trial=given, nodes=[node.model_dump(mode="json") for node in nodes])
+
+    def given_up(self, number: int) -> None:
+        """Note that the search gives a point up, by its number."""
+        self._log.append("given_up", number=number)
 
     def ended(self, trial: str, state: TrialState, note: str = "") -> None:
         """Note how a trial ended."""
@@ -152,15 +167,20 @@ def read_trials(folder: Path) -> Sweep:
         raise DamagedError(f"{broken[0]}; move {folder} away and start the sweep again: finished stages are kept")
     trials: dict[str, TrialRecord] = {}
     nodes: dict[str, RunNode] = {}
-    asked = 0.0
+    ends: dict[str, int] = {}
+    asked, given_up = 0.0, set[int]()
     for event in events:
         if event["e"] == "asked":
-            asked = float(event["t"])
+            asked = float(event["at"] if "at" in event else event["t"])
+            seen = int(event["seen"] if "seen" in event else event["n"])
             for trial in [each for each in trials.values() if each.state in ("failed", "stopped")]:
-                trials[trial.id] = replace(trial, state="planned", note="")
+                if ends[trial.id] < seen:
+                    trials[trial.id] = replace(trial, state="planned", note="")
+        elif event["e"] == "given_up":
+            given_up.add(int(event["number"]))
         else:
-            _fold(event, trials, nodes)
-    return Sweep(record, tuple(trials.values()), nodes, asked)
+            _fold(event, trials, nodes, ends)
+    return Sweep(record, tuple(trials.values()), nodes, asked, frozenset(given_up), len(events))
 
 
 def load_sweep(workspace: Workspace, ref: str, *, ledger: Ledger | None = None) -> Sweep:
@@ -215,8 +235,10 @@ def find_sweep(workspace: Workspace, ref: str) -> str:
 
 
 def is_sweep_ref(workspace: Workspace, ref: str) -> bool:
-    """Say whether `ref` means a sweep of this workspace."""
-    return bool(_matching(workspace, ref))
+    """Say whether `ref` means a sweep of this workspace: the name of a run goes before the start of a sweep's ref."""
+    found = _matching(workspace, ref)
+    whole = any(ref in (record.ref, record.name) or _is_file(record, ref) for record in found[:1])
+    return bool(found) and (whole or not is_run_ref(workspace, ref))
 
 
 def _matching(workspace: Workspace, ref: str) -> list[SweepRecord]:
@@ -236,7 +258,9 @@ def _is_file(record: SweepRecord, ref: str) -> bool:
     return bool(record.spec_file) and Path(record.spec_file).resolve() == Path(ref).expanduser().absolute().resolve()
 
 
-def _fold(event: Event, trials: dict[str, TrialRecord], nodes: dict[str, RunNode]) -> None:
+def _fold(
+    event: Event, trials: dict[str, TrialRecord], nodes: dict[str, RunNode], ends: dict[str, int]
+) -> None:  # fmt: skip
     if event["e"] == "trial":
         trial = TrialRecord(**event["trial"], created=float(event["t"]))
         trials[trial.id] = trial
@@ -246,6 +270,7 @@ def _fold(event: Event, trials: dict[str, TrialRecord], nodes: dict[str, RunNode
     elif event["trial"] in trials:
         known = trials[event["trial"]]
         trials[known.id] = replace(known, state=event["state"], note=str(event.get("note", "")))
+        ends[known.id] = int(event["n"])
 
 
 def _state(trial: TrialRecord, stages: Mapping[str, StageState]) -> TrialState:

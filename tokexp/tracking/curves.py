@@ -1,6 +1,7 @@
 """Loss curves of a run's training stages as one SVG that takes its colours from the page around it."""
 
 import io
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -63,12 +64,18 @@ def draw(curves: Mapping[str, Mapping[str, Curve]]) -> str:
 
 @contextmanager
 def page_style() -> Iterator[None]:
-    """Set matplotlib up, for the time of a `with`, for figures that take their ink from the page around them."""
+    """Set matplotlib up, for the time of a `with`, for figures that take their ink from the page around them.
+
+    Text stands as it is written, a dollar sign being no mathematics; what this machine has no letters for, the page's
+    reader may have.
+    """
     from matplotlib import rc_context
 
     style: Any = {"svg.fonttype": "none", "svg.hashsalt": "tokexp", "text.color": INK, "axes.edgecolor": INK,
-             "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "font.size": 9}  # fmt: skip
-    with rc_context(style):
+             "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "font.size": 9,
+             "text.parse_math": False}  # fmt: skip
+    with rc_context(style), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
 

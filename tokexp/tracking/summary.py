@@ -1,5 +1,6 @@
 """What a sweep has come to so far, for its own run in a tracker: the best of its cases, and a description."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -29,6 +30,7 @@ def chosen_metrics(record: SweepRecord) -> set[str]:
 def standings(sweep: Sweep, values: Mapping[str, Mapping[str, float]]) -> dict[str, list[Standing]]:
     """Return each of the sweep's metrics with its cases, best first: those done for all seeds that keep all bounds.
 
+    A mean that is no finite number has no place among them.
     values: trial id to metric to value, of the trials that are done.
     """
     points: dict[str, list[str]] = {}
@@ -47,7 +49,7 @@ def standings(sweep: Sweep, values: Mapping[str, Mapping[str, float]]) -> dict[s
         rows = [
             Standing(names[point], point, found[metric["name"]])
             for point, found in kept.items()
-            if metric["name"] in found
+            if math.isfinite(found.get(metric["name"], math.nan))
         ]
         ranked[metric["name"]] = sorted(rows, key=lambda row: row.mean, reverse=metric.get("direction") == "maximize")
     return ranked
@@ -84,7 +86,8 @@ def describe(sweep: Sweep, states: Mapping[str, int], found: Mapping[str, list[S
     lines += ["", f"| case | {' | '.join(found)} |", "|---" * (1 + len(found)) + "|"]
     for row in first[:MOST_ROWS]:
         cells = [f"{means[name][row.point]:.5g}" if row.point in means[name] else "" for name in found]
-        lines.append(f"| {row.case.replace('|', '/')} | {' | '.join(cells)} |")
+        case = " ".join(row.case.replace("|", "/").split())
+        lines.append(f"| {case} | {' | '.join(cells)} |")
     if len(first) > MOST_ROWS:
         lines.append(f"\n{len(first) - MOST_ROWS} more; `tokexp compare {sweep.ref}` shows all.")
     return "\n".join(lines)

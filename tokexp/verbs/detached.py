@@ -3,11 +3,12 @@
 import subprocess
 import sys
 import time
+from dataclasses import astuple
 from pathlib import Path
 
 from tokexp.errors import TokexpError
 from tokexp.launch.display import NodeState, Quiet
-from tokexp.launch.driving import go_on
+from tokexp.launch.driving import Asking, go_on
 from tokexp.launch.request import plan_of
 from tokexp.ledger.runs import load_run
 from tokexp.ledger.sweeps import TrialRecord, TrialState, is_sweep_ref, read_trials, sweep_folder
@@ -33,41 +34,46 @@ class LogDisplay(Quiet):
         sys.stdout.flush()
 
 
-def start_detached(workspace: Workspace, ref: str, launcher: str, jobs: int | None, folder: Path | None = None) -> Path:
+def start_detached(
+    workspace: Workspace, ref: str, launcher: str, jobs: int | None, folder: Path | None = None,
+    asking: Asking | None = None,
+) -> Path:  # fmt: skip
     """Start a controller for a saved run or sweep in a session of its own, and return the file that it writes to.
 
-    folder: where that file goes, if not beside the run's record.
+    folder: where that file goes, if not beside the run's record. asking: of a sweep, that a person asks for it.
     """
     log = (folder or workspace.runs / ref) / "controller.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "tokexp.verbs.detached", str(workspace.root.absolute()), ref, launcher]
+    command += [str(jobs or 0), *(() if asking is None else map(repr, astuple(asking)))]
     with log.open("ab") as file:
-        subprocess.Popen(
-            [*command, str(jobs or 0)], stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
-        )
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True)
     return log
 
 
-def _drive(workspace: Workspace, ref: str, kind: str, jobs: int | None, display: LogDisplay) -> int:
+def _drive(
+    workspace: Workspace, ref: str, kind: str, jobs: int | None, display: LogDisplay, asking: Asking | None
+) -> int:
     from tokexp.verbs.running import open_launcher
     from tokexp.verbs.sweeping import tracked
 
     record = read_trials(sweep_folder(workspace, ref)).record
     with tracked(workspace, record), open_launcher(kind, jobs, display) as launcher:
-        outcome = go_on(workspace, ref, launcher, display, stay=True)
+        outcome = go_on(workspace, ref, launcher, display, stay=True, asking=asking)
     display.say(f"ended: {outcome.note or 'not complete'}, exit code {outcome.exit_code}")
     return outcome.exit_code
 
 
 def main(arguments: list[str]) -> int:
-    """Carry out a saved run or sweep: WORKSPACE REF LAUNCHER JOBS (0: as many as fit)."""
+    """Carry out a saved run or sweep: WORKSPACE REF LAUNCHER JOBS (0: as many as fit) [fields of an Asking]."""
     from tokexp.verbs.running import carry_out, open_launcher
 
-    root, ref, kind, jobs = arguments
+    root, ref, kind, jobs, *asked = arguments
     workspace, display = Workspace(Path(root)), LogDisplay()
     try:
         if is_sweep_ref(workspace, ref):
-            return _drive(workspace, ref, kind, int(jobs) or None, display)
+            asking = Asking(float(asked[0]), int(asked[1]), int(asked[2])) if asked else None
+            return _drive(workspace, ref, kind, int(jobs) or None, display, asking)
         record = load_run(workspace, ref)
         experiment, planned = plan_of(record)
         with open_launcher(kind, int(jobs) or None, display) as launcher:

@@ -22,7 +22,7 @@ from tokexp.spec.conditions import Condition
 from tokexp.spec.searching import Choice, Dimension
 from tokexp.spec.sweep import SweepSpec
 from tokexp.spec.sweep_reading import ReadSweep, read_sweep
-from tokexp.verbs.printing import console, print_json, say
+from tokexp.verbs.printing import console, print_json, say, shown_state
 
 _LONGEST_LABEL = 40
 
@@ -79,9 +79,7 @@ def _planned(name: str, points: Sequence[Point]) -> SweepPlan:
 
 def _look(plan: SweepPlan, workspace: Workspace) -> _Looked:
     ledger = Ledger(workspace)
-    states = {
-        key: "to do" if state == "planned" else state for key, state in ledger.stage_states(plan.plan.keys()).items()
-    }
+    states = {key: shown_state(state) for key, state in ledger.stage_states(plan.plan.keys()).items()}
     estimates = estimate_sweep(plan, lambda data: image_counts(data, strict=False), ledger.durations)
     return _Looked(plan, states, estimates, Counter(key for trial in plan.trials for key in set(trial.keys.values())))
 

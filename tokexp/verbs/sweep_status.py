@@ -23,7 +23,7 @@ from tokexp.ledger.sweeps import (
     with_states,
 )
 from tokexp.ledger.workspace import Workspace
-from tokexp.verbs.printing import console, print_json, say
+from tokexp.verbs.printing import console, print_json, say, shown_state
 
 MOST_LINES = 30
 """Trials that are listed one by one; of larger sweeps, those that need a look."""
@@ -40,7 +40,8 @@ def sweep_rows(workspace: Workspace, ledger: Ledger) -> list[dict[str, Any]]:
         counts = Counter(trial.state for trial in sweep.trials)
         rows.append(
             {
-                "ref": record.ref, "name": record.name, "created": record.created, "trials": dict(counts),
+                "ref": record.ref, "name": record.name, "created": record.created,
+                "trials": {shown_state(state): count for state, count in counts.items()},
                 "complete": is_complete(workspace, sweep), "searched": record.searched,
             }
         )  # fmt: skip
@@ -62,7 +63,7 @@ def sweep_status(workspace: Workspace, ref: str, json: bool) -> int:
         print_json(_as_json(workspace, sweep, stages, ledger))
         return 0
     counts: Counter[str] = Counter(trial.state for trial in sweep.trials)
-    words = ", ".join(f"{counts[state]} {_word(state)}" for state in reversed(_ORDER) if counts[state])
+    words = ", ".join(f"{counts[state]} {shown_state(state)}" for state in reversed(_ORDER) if counts[state])
     complete = "complete" if is_complete(workspace, sweep) else "not complete"
     console().print(Text(f"{ref}   {len(sweep.trials)} trials: {words or 'none has begun'}   {complete}"))
     console().print(_stage_table(sweep, stages))
@@ -111,7 +112,7 @@ def _note_stopped(sweep: Sweep, log: TrialLog) -> None:
 def _stage_table(sweep: Sweep, stages: Mapping[str, str]) -> Table:
     names: dict[str, Counter[str]] = {}
     for node in sweep.nodes.values():
-        names.setdefault(node.name, Counter())[_word(stages[node.key])] += 1
+        names.setdefault(node.name, Counter())[shown_state(stages[node.key])] += 1
     table = Table.grid(padding=(0, 2))
     for name, counts in names.items():
         words = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
@@ -124,7 +125,9 @@ def _trial_table(sweep: Sweep) -> Table:
     listed = trials if len(trials) <= MOST_LINES else [t for t in trials if t.state not in ("done", "planned")]
     table = Table.grid(padding=(0, 2))
     for trial in listed[:MOST_LINES]:
-        table.add_row("", Text(_name(trial)), f"seed {trial.seed}", trial.id, _word(trial.state), Text(trial.note))
+        table.add_row(
+            "", Text(_name(trial)), f"seed {trial.seed}", trial.id, shown_state(trial.state), Text(trial.note)
+        )
     return table
 
 
@@ -135,22 +138,18 @@ def _name(trial: TrialRecord) -> str:
     return f"trial {trial.number}: {values}" if values else f"trial {trial.number}"
 
 
-def _word(state: str) -> str:
-    return "to do" if state == "planned" else state
-
-
 def _as_json(workspace: Workspace, sweep: Sweep, stages: Mapping[str, str], ledger: Ledger) -> dict[str, Any]:
     trials = [
         {
             "id": trial.id, "number": trial.number, "case": trial.case, "values": trial.values, "seed": trial.seed,
-            "state": trial.state, "note": trial.note, "stages": dict(trial.keys),
+            "state": shown_state(trial.state), "note": trial.note, "stages": dict(trial.keys),
         }
         for trial in sweep.trials
     ]  # fmt: skip
     attempts: dict[str, AttemptRecord] = {attempt.key: attempt for attempt in ledger.attempts()}
     rows = [
         {
-            "key": key, "name": node.name, "kind": node.kind, "seed": node.seed, "state": _word(stages[key]),
+            "key": key, "name": node.name, "kind": node.kind, "seed": node.seed, "state": shown_state(stages[key]),
             "attempt": attempts[key].id if key in attempts else None,
         }
         for key, node in sweep.nodes.items()

@@ -8,18 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.text import Text
-
 from tokexp.errors import InputError
-from tokexp.launch.base import STOP_FILE, Launcher
+from tokexp.launch.base import Launcher
 from tokexp.launch.display import SweepDisplay
-from tokexp.launch.driving import cluster_of, go_on, start
+from tokexp.launch.driving import Asking, cluster_of, go_on, start
 from tokexp.launch.sweep_request import sweep_record
 from tokexp.launch.sweeping import SweepOutcome
 from tokexp.ledger.records import Ledger
 from tokexp.ledger.sweeps import (
     SweepRecord,
-    TrialLog,
     find_sweep,
     is_complete,
     list_sweeps,
@@ -37,8 +34,9 @@ from tokexp.spec.cluster_reading import read_cluster
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.sweep_reading import ReadSweep, is_experiment, read_sweep
 from tokexp.verbs.detached import start_detached
-from tokexp.verbs.printing import console, print_json, say
+from tokexp.verbs.printing import console, print_json, print_scripts, say, shown_state
 from tokexp.verbs.running import open_launcher
+from tokexp.verbs.specs import refuse_profile
 
 TRACKING_SECONDS = 30.0
 """Longest time that the end of a sweep waits for MLflow to be brought up to date."""
@@ -80,6 +78,7 @@ def sweep(file: str | Path, overrides: Sequence[str], workspace: str | Path | No
     """
     how.check()
     found = resolve_workspace(workspace)
+    refuse_profile(file)
     if is_experiment(file):
         raise InputError(f"{file} is an experiment; `tokexp run {file}` carries it out")
     read = read_sweep(file, overrides)
@@ -87,7 +86,7 @@ def sweep(file: str | Path, overrides: Sequence[str], workspace: str | Path | No
     plan = None if read.sweep.searched else build_sweep_plan(read)
     record = sweep_record(read, _base(read, plan), cluster, plan)
     if how.dry_run:
-        return _dry_run(read, plan, cluster, found, record)
+        return _dry_run(read, plan, cluster, found, record, json)
     if how.detach:
         return _detached(found, record, how, json)
     display = sweep_display()
@@ -133,24 +132,15 @@ def retry_sweep(workspace: Workspace, ref: str, json: bool) -> int:
     """Try again what failed or was stopped in a sweep, where it was run before."""
     record = read_trials(sweep_folder(workspace, ref)).record
     cluster = None if record.cluster is None else cluster_of(record)
-    _ask_again(workspace, record)
+    asking = Asking.now(sweep_folder(workspace, ref))
     display = sweep_display()
     stay = cluster is None
     with tracked(workspace, record, stay=stay), _launcher(cluster, workspace, record, How(), display) as launcher:
         try:
-            outcome = go_on(workspace, ref, launcher, display, stay=stay)
+            outcome = go_on(workspace, ref, launcher, display, stay=stay, asking=asking)
         finally:
             display.close()
     return _report(workspace, record, outcome, json, sent=cluster is not None)
-
-
-def _ask_again(workspace: Workspace, record: SweepRecord) -> Path:
-    folder = save_sweep(workspace, record)
-    (folder / STOP_FILE).unlink(missing_ok=True)
-    log = TrialLog(folder)
-    log.asked()
-    log.close()
-    return folder
 
 
 def _launcher(
@@ -170,8 +160,9 @@ def _submit_driver(cluster: ClusterSpec, workspace: Workspace, ref: str) -> str:
 
 
 def _dry_run(
-    read: ReadSweep, plan: SweepPlan | None, cluster: ClusterSpec | None, workspace: Workspace, record: SweepRecord
-) -> int:
+    read: ReadSweep, plan: SweepPlan | None, cluster: ClusterSpec | None, workspace: Workspace, record: SweepRecord,
+    json: bool,
+) -> int:  # fmt: skip
     from tokexp.launch.slurm import dry_run
 
     assert cluster is not None
@@ -179,7 +170,7 @@ def _dry_run(
         plan = plan_points(read.sweep.name, [example_point(read)])
         say("a search asks for one point after the other; this is what one of them takes")
     open_nodes = _not_done(plan, workspace)
-    console().print(Text(dry_run(open_nodes, cluster, workspace, record.ref)))
+    print_scripts(record.ref, dry_run(open_nodes, cluster, workspace, record.ref), json)
     return 0
 
 
@@ -194,7 +185,8 @@ def _base(read: ReadSweep, plan: SweepPlan | None) -> Experiment:
 
 
 def _detached(workspace: Workspace, record: SweepRecord, how: How, json: bool) -> int:
-    file = start_detached(workspace, record.ref, how.launcher, how.jobs, _ask_again(workspace, record))
+    folder = save_sweep(workspace, record)
+    file = start_detached(workspace, record.ref, how.launcher, how.jobs, folder, Asking.now(folder))
     if json:
         print_json({"ref": record.ref, "log": str(file)})
     else:
@@ -260,7 +252,7 @@ def _what_next(record: SweepRecord) -> str:
 
 
 def _words(outcome: SweepOutcome) -> str:
-    counts = ", ".join(f"{count} {'to do' if state == 'planned' else state}" for state, count in outcome.states.items())
+    counts = ", ".join(f"{count} {shown_state(state)}" for state, count in outcome.states.items())
     if outcome.complete:
         return f"complete: {counts or 'no trials'} ({outcome.note})"
     return counts or "nothing has begun yet"
@@ -269,6 +261,7 @@ def _words(outcome: SweepOutcome) -> str:
 def _as_json(outcome: SweepOutcome) -> dict[str, Any]:
     failures = [asdict(failure) for failure in outcome.failures]
     return {
-        "ref": outcome.ref, "trials": dict(outcome.states), "complete": outcome.complete, "note": outcome.note,
+        "ref": outcome.ref, "trials": {shown_state(state): count for state, count in outcome.states.items()},
+        "complete": outcome.complete, "note": outcome.note,
         "interrupted": outcome.interrupted, "failures": failures,
     }  # fmt: skip
