@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -212,6 +213,12 @@ def test_a_leaderboard_of_an_unknown_metric_names_those_that_there_are(workspace
     recorded_sweep(workspace, CASES, metrics=(TOP1, BYTES))
     with pytest.raises(InputError, match=r"has probe/top1; there are finetune/top1"):
         leaderboard_sheet(all_entries(workspace), "probe/top1")
+
+
+def test_a_leaderboard_of_nothing_but_nan_says_so(workspace: Workspace) -> None:
+    recorded_sweep(workspace, {"a": {0: math.nan}, "b": {0: math.nan}})
+    with pytest.raises(InputError, match="finetune/top1 is not a number in any run or sweep"):
+        leaderboard_sheet(all_entries(workspace), None)
 
 
 def test_a_failure_sheet_names_why_and_where(workspace: Workspace) -> None:

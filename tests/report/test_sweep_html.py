@@ -5,6 +5,7 @@ import io
 import re
 import shutil
 import subprocess
+import warnings
 from base64 import b64decode
 from dataclasses import replace
 from html import unescape
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.recorded import workspace_at
-from tests.recorded_sweeps import recorded_search, recorded_sweep
+from tests.recorded_sweeps import BYTES, TOP1, recorded_search, recorded_sweep
 from tests.report.test_html import _Tags
 from tokexp.ledger.workspace import Workspace
 from tokexp.report.case_figures import curve_figure
@@ -79,6 +80,19 @@ def test_tables_can_be_saved_from_the_page(workspace: Workspace) -> None:
     assert list(links) == ["ablation-abababab-cases.csv", "ablation-abababab-trials.csv"]
     rows = list(csv.DictReader(io.StringIO(b64decode(links["ablation-abababab-trials.csv"]).decode())))
     assert len(rows) == 9
+
+
+def test_names_stand_as_they_are_written_whatever_characters_they_have(workspace: Workspace) -> None:
+    names = ["$\\frac$", "$a$ $\\foo{$", "$", "<b>x</b>", "\u65e5\u672c", "%s {0} & 'q' \"q\""]
+    cases = {name: {0: 0.5 + place / 10, 1: 0.6} for place, name in enumerate(names)}
+    sizes = {name: 4.0**place for place, name in enumerate(names)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        page = sweep_html(workspace, recorded_sweep(workspace, cases, sizes=sizes, baseline="$", metrics=(TOP1, BYTES)))
+    assert_self_contained(page)
+    drawn = unescape(page[page.index("<h2>Results") : page.index("<h2>Seeds")])
+    assert all(f">{name}</text>" in drawn for name in names)
+    assert re.findall(r">(10{0,3})</text>", drawn)[:4] == ["1", "10", "100", "1000"], "marks of a logarithmic axis"
 
 
 def test_a_search_has_its_history_importances_and_slices(workspace: Workspace, tmp_path: Path) -> None:

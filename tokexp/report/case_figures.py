@@ -7,7 +7,7 @@ from tokexp.ledger.records import Ledger
 from tokexp.ledger.sweeps import Sweep
 from tokexp.ledger.workspace import Workspace
 from tokexp.report.cases import CaseRow
-from tokexp.report.drawing import COLOURS, GREY, in_percent, legend_below, panels, scale_of, svg, tip
+from tokexp.report.drawing import COLOURS, GREY, in_percent, legend_below, panels, scale_of, set_scale, svg, tip
 from tokexp.report.results import SHARES, value_text
 from tokexp.report.sweep_sheets import ranked
 from tokexp.report.trials import SweepResult
@@ -97,7 +97,7 @@ def _dress(axis: Any, stage: str, metric: str, lines: dict[tuple[str, ...], Band
     axis.set_title(stage, fontsize=10)
     axis.set_xlabel("step")
     axis.set_ylabel(metric)
-    axis.set_yscale(scale_of([mean for _, means, _, _ in lines.values() for mean in means]))
+    set_scale(axis, "y", scale_of([mean for _, means, _, _ in lines.values() for mean in means]))
     if is_share(metric) or metric.removeprefix("val_") in SHARES:
         in_percent(axis.yaxis)
 

@@ -236,6 +236,8 @@ def leaderboard_sheet(found: Sequence[Entry], metric: str | None) -> Sheet:
     name = metric or _common_top1(found)
     having = [(mean, entry) for entry in found if name is not None and (mean := entry.mean(name)) is not None]
     if name is None or not having:
+        if name is not None and any(name in entry.per_seed for entry in found):
+            raise InputError(f"{name} is not a number in any run or sweep that has it")
         known = sorted({each for entry in found for each in entry.per_seed}, key=lambda each: (_rank(each), each))
         raise InputError(
             f"no run or sweep has {name or 'a result'}" + (f"; there are {', '.join(known[:8])}" if known else " yet")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from html import escape
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from tokexp.tracking.curves import INK, page_style, svg_text
 
@@ -84,6 +84,17 @@ def in_percent(axis: Any) -> None:
 def scale_of(values: Sequence[float]) -> str:
     """Return log for positive values that span more than a factor of twenty, else linear."""
     return "log" if values and min(values) > 0 and max(values) / min(values) > 20 else "linear"
+
+
+def set_scale(plot: Any, which: Literal["x", "y"], scale: str) -> None:
+    """Make one axis of a plot linear or log, with plain numbers as its marks: no text here is read as mathematics."""
+    from matplotlib.ticker import LogFormatter
+
+    getattr(plot, f"set_{which}scale")(scale)
+    if scale == "log":
+        own = getattr(plot, f"{which}axis")
+        own.set_major_formatter(lambda value, _: f"{value:g}")
+        own.set_minor_formatter(LogFormatter(labelOnlyBase=False))
 
 
 def label_points(axis: Any, points: Sequence[tuple[float, float]], names: Sequence[str], size: float = 8.0) -> int:

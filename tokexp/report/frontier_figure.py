@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from tokexp.report.drawing import COLOURS, GREY, in_percent, label_points, legend_below, panels, svg, tip
+from tokexp.report.drawing import COLOURS, GREY, in_percent, label_points, legend_below, panels, set_scale, svg, tip
 from tokexp.report.frontier import FAMILIES, Frontier, FrontierPoint, best_of
 from tokexp.report.wording import is_share
 from tokexp.tracking.curves import INK
@@ -54,7 +54,7 @@ def _drawn(frontier: Frontier) -> Iterator[Any]:
             for family in frontier.families:
                 for published in reversed(shown):
                     _family(plot, frontier.of(family, published), _STYLE.get(family, (GREY, "h")), published, family)
-            plot.set_xscale("log")
+            set_scale(plot, "x", "log")
             plot.set_xlabel(_BYTES if not place else "stored bytes per image of ImageNet-1k")
             plot.set_ylabel(f"{frontier.metric}, ours" if apart and not place else
                             _table_of(frontier) if apart else frontier.metric)  # fmt: skip

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from tokexp.report.cases import CaseRow
-from tokexp.report.drawing import COLOURS, GREY, in_percent, label_points, panels, scale_of, svg, tip
+from tokexp.report.drawing import COLOURS, GREY, in_percent, label_points, panels, scale_of, set_scale, svg, tip
 from tokexp.report.front import non_dominated
 from tokexp.report.trials import SweepResult
 from tokexp.report.wording import estimate_text, is_share
@@ -62,7 +62,7 @@ def _tells(found: Located) -> bool:
 
 def _scatter(plot: Any, metric: str, found: Located, direction: str) -> None:
     """Draw the cases, those that matter on top: no other case is to hide the front or the baseline."""
-    plot.set_xscale(scale_of([at for _, at, _ in found]))
+    set_scale(plot, "x", scale_of([at for _, at, _ in found]))
     ordered = _by_weight(found, direction)
     rest = ordered[MOST_NAMED:]
     plot.plot([at for _, at, _ in rest], [mean for _, _, mean in rest], ".", color=GREY, alpha=0.5, linestyle="")

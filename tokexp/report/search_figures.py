@@ -6,18 +6,21 @@ from typing import Any, Final, NamedTuple
 from tokexp.ledger.sweeps import SweepRecord, sweep_folder
 from tokexp.ledger.workspace import Workspace
 from tokexp.plan.sweep import expand
-from tokexp.report.drawing import COLOURS, GREY, in_percent, legend_below, panels, scale_of, svg, tip
+from tokexp.report.drawing import COLOURS, GREY, in_percent, legend_below, panels, scale_of, set_scale, svg, tip
 from tokexp.report.results import value_text
 from tokexp.report.wording import is_share, plain_text, short_paths
 from tokexp.search.analysis import history, importances, read_rows, slices
 from tokexp.search.records import SearchRow
 from tokexp.search.space import Space
+from tokexp.spec.searching import Dimension, FloatRange, IntRange
 from tokexp.spec.sweep import SweepSpec
 from tokexp.spec.sweep_reading import thaw
 
 MOST_SLICES: Final = 9
 """Parameters whose slices are drawn."""
 
+_DECADES = 50
+_MARGIN = 0.05
 _MOST_DOTS = 1000
 _MOST_TIPS = 300
 _MOST_WORDS = 8
@@ -52,7 +55,7 @@ def search_figures(workspace: Workspace, record: SweepRecord) -> list[SearchFigu
     found = (
         SearchFigure("Optimisation history", history_figure(history(rows, sweep), sweep), _HISTORY),
         SearchFigure("Importance of parameters", _importances(rows, sweep, cases), _IMPORTANCE),
-        SearchFigure("Slices", slice_figure(slices(rows), sweep.metrics[0].name), _SLICES),
+        SearchFigure("Slices", slice_figure(slices(rows), sweep.metrics[0].name, sweep.space), _SLICES),
     )
     return [figure for figure in found if figure.svg]
 
@@ -99,10 +102,10 @@ def _history(axis: Any, rows: Sequence[Row], metric: str) -> None:
         in_percent(axis.yaxis)
 
 
-def slice_figure(rows: Sequence[Row], metric: str) -> str:
+def slice_figure(rows: Sequence[Row], metric: str, space: Mapping[str, Dimension]) -> str:
     """Return a metric over each parameter that varies, later points darker; empty without any.
 
-    rows: as `tokexp.search.analysis.slices` gives them.
+    rows: as `tokexp.search.analysis.slices` gives them. A range of `space` is drawn whole, as evenly as it is searched.
     """
     by_path: dict[str, list[Row]] = {}
     for row in rows:
@@ -115,7 +118,7 @@ def slice_figure(rows: Sequence[Row], metric: str) -> str:
     names = short_paths(list(shown))
     with panels(len(shown), 3 if len(shown) > 2 else 2, height=2.7) as (figure, axes):
         for axis, (path, own) in zip(axes, shown.items(), strict=True):
-            _slice(axis, own, metric)
+            _slice(axis, own, metric, space.get(path))
             axis.set_xlabel(names[path])
             axis.set_ylabel(metric)
             if is_share(metric):
@@ -124,12 +127,16 @@ def slice_figure(rows: Sequence[Row], metric: str) -> str:
         return svg(figure, f"{metric} over each of {len(shown)} parameters: {', '.join(shown)}")
 
 
-def _slice(axis: Any, rows: Sequence[Row], metric: str) -> None:
+def _slice(axis: Any, rows: Sequence[Row], metric: str, searched: Dimension | None) -> None:
     values = [row["value"] for row in rows]
     results = [row["result"] for row in rows]
+    if isinstance(searched, (FloatRange, IntRange)):
+        _range(axis, searched)
+        _dots(axis, rows, values, results, metric)
+        return
     numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
     if numeric and len(set(values)) > _MOST_WORDS:
-        axis.set_xscale(scale_of(values))
+        set_scale(axis, "x", scale_of(values))
         _dots(axis, rows, values, results, metric)
         return
     # A few values, numbers or not, stand side by side, so that each can be read.
@@ -141,6 +148,28 @@ def _slice(axis: Any, rows: Sequence[Row], metric: str) -> None:
     names = [word if len(word) <= _LONGEST_WORD else f"{word[: _LONGEST_WORD - 3]}..." for word in words]
     axis.set_xticks(range(len(words)), names, rotation=25 if slanted else 0, ha="right" if slanted else "center")
     axis.set_xlim(-0.5, len(words) - 0.5)
+
+
+def _range(axis: Any, searched: FloatRange | IntRange) -> None:
+    """Prepare an axis for all values of a range, with a margin beyond its bounds."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+    low, high = float(searched.low), float(searched.high)
+    if searched.log:
+        margin = (high / low) ** _MARGIN
+        set_scale(axis, "x", "log")
+        axis.set_xlim(low / margin, high * margin)
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        if high / low > _DECADES:
+            axis.xaxis.set_major_locator(LogLocator(numticks=6))
+        else:  # Too short for powers of ten to be marks enough.
+            ticks = dict.fromkeys(float(f"{low * (high / low) ** (part / 3):.2g}") for part in range(4))
+            axis.set_xticks(list(ticks), [f"{tick:g}" for tick in ticks])
+            axis.minorticks_off()
+        return
+    margin = (high - low) * _MARGIN
+    axis.set_xlim(low - margin, high + margin)
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=isinstance(searched, IntRange)))
 
 
 def _dots(axis: Any, rows: Sequence[Row], xs: Sequence[float], ys: Sequence[float], metric: str) -> None:
