@@ -28,11 +28,17 @@ class VggFeatures(nn.Module):
         self.layers = layers
         with torch.device("meta"):
             whole = _NETWORKS[network](weights=None, init_weights=False)
+        wrong = f"{file}: these are not weights of torchvision's {network}"
         try:
             state = torch.load(Path(file).expanduser(), map_location="cpu", weights_only=True)
+        except OSError as error:
+            raise DataError(f"{wrong}: {error.strerror or error}") from error
+        except Exception as error:  # For what is no file of tensors torch raises nearly anything.
+            raise DataError(f"{wrong}: it is no torch file of tensors; fetch it again") from error
+        try:
             whole.load_state_dict(state, assign=True)
-        except (OSError, RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
-            raise DataError(f"{file}: these are not weights of torchvision's {network}: {error}") from error
+        except (RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
+            raise DataError(f"{wrong}: {error}") from error
         self.features = whole.features[: max(layers) + 1].eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> "VggFeatures":

@@ -32,6 +32,25 @@ def test_lossless_formats_give_the_same_pixels(form: str) -> None:
     assert np.array_equal(read(image, form, **options), np.asarray(image).transpose(2, 0, 1))
 
 
+@pytest.mark.parametrize("size", [(1, 5001), (5001, 1)])
+def test_a_line_of_pixels_takes_no_memory_when_it_is_cropped(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, resize = list[tuple[int, int]](), Image.Image.resize
+
+    def noted(image: Image.Image, size: tuple[int, int], *options: object) -> Image.Image:
+        sizes.append(size)
+        return resize(image, size, *options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Image.Image, "resize", noted)
+    line = np.zeros((size[1], size[0]), np.uint8)
+    line[line.shape[0] // 2, line.shape[1] // 2] = 255
+    pixels = fit(Image.fromarray(line), 32, "crop")
+    assert pixels.shape == (1, 32, 32)
+    assert pixels[0, 14:18, 14:18].min() > 200
+    assert max(map(max, sizes)) <= 64 * 32
+
+
 def test_rotation_by_exif_is_applied() -> None:
     image = picture(2, (8, 8))
     exif = Image.Exif()

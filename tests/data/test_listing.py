@@ -74,6 +74,8 @@ def test_a_changed_folder_has_another_fingerprint(tmp_path: Path, mode: str, cha
 
 def test_equal_sizes_are_told_apart_by_content_and_by_a_zips_checksums(tmp_path: Path) -> None:
     root = split_tree(tmp_path / "tree")
+    for number, image in enumerate(sorted(root.rglob("*.png"))):
+        image.write_bytes(image.read_bytes() + bytes(number))  # sizes that tell files apart
     specs = [folder(root, fingerprint="content"), folder(tmp_path / "x.zip"), folder(root)]
     zipped(root, tmp_path / "x.zip")
     before = [fingerprint(spec) for spec in specs]
@@ -81,6 +83,17 @@ def test_equal_sizes_are_told_apart_by_content_and_by_a_zips_checksums(tmp_path:
     file.write_bytes(file.read_bytes()[:-1] + b"?")
     zipped(root, tmp_path / "x.zip")
     assert [fingerprint(spec) != old for spec, old in zip(specs, before, strict=True)] == [True, True, False]
+
+
+def test_folders_of_uncompressed_images_are_told_apart_though_all_sizes_are_equal(tmp_path: Path) -> None:
+    for name, shade in (("one", 0), ("other", 1)):
+        for kind in "ab":
+            (tmp_path / name / kind).mkdir(parents=True)
+            for number in range(40):
+                picture(100 * shade + number, (8, 8)).save(tmp_path / name / kind / f"{number:02d}.bmp")
+    one, other = (folder(tmp_path / name) for name in ("one", "other"))
+    assert fingerprint(one) == fingerprint(one)
+    assert fingerprint(one) != fingerprint(other)
 
 
 def test_files_that_are_not_read_do_not_count(tmp_path: Path) -> None:

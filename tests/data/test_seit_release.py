@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from tests.data.releases import encode, write_bytes, write_codebook, write_split
 from tokexp.data.base import GivenCodes
-from tokexp.data.seit_release import SeitRelease, build
+from tokexp.data.seit_release import SeitRelease, build, read_codebook
 from tokexp.errors import DataError
 from tokexp.spec.data import SeitReleaseData
 
@@ -157,6 +157,14 @@ def test_a_codebook_of_another_shape_is_refused(tmp_path: Path) -> None:
     release(tmp_path, np.zeros((1, 2, 2), dtype=int))
     with pytest.raises(DataError, match=r"\(510, 3\), the spec says \(391, 3\)"):
         build(spec(tmp_path, codebook_size=391))
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"\x80\x02R."])
+def test_a_codebook_that_is_no_torch_file_is_one_message(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "codes.ckpt").write_bytes(content)
+    with pytest.raises(DataError, match="cannot be read as a codebook") as caught:
+        read_codebook(tmp_path / "codes.ckpt")
+    assert "weights_only" not in str(caught.value)
 
 
 def test_a_codebook_that_would_run_code_is_refused(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ import torch
 from tests.stages.running import Bench, plan_of
 from tokexp.data.digits import build as digits
 from tokexp.engine.reporting import Stopped
+from tokexp.errors import InputError
 from tokexp.registry import implementation
 from tokexp.spec.data import DigitsData
 from tokexp.stages.assembly import load_tokenizer
+from tokexp.storage.interchange.merging import merge_stores
 from tokexp.storage.store import TokenStore, write_store
 
 CPU = torch.device("cpu")
@@ -46,6 +48,19 @@ def test_a_trained_tokenizer_gives_tokens_too(bench: Bench, quantizer: dict[str,
     assert result.facts["codes_used"] == store.num_codes <= 16
     if quantizer["kind"] != "ema":
         assert store.accounting.codebook <= 2
+
+
+@pytest.mark.parametrize("quantizer", [{"kind": "fsq", "levels": [4, 4]}, {"kind": "lfq", "bits": 4}])
+def test_stores_of_computed_codes_name_the_training_that_they_are_of(
+    bench: Bench, quantizer: dict[str, object]
+) -> None:
+    tokenizer = {"kind": "vqvae", "quantizer": quantizer, "width": 8, "train": {"steps": 2, "batch_size": 64}}
+    folders = [bench.run_to(plan_of(tokenizer=tokenizer | {"seed": seed}), "tokens")[1] for seed in (0, 1)]
+    one, other = (TokenStore.open(folder / "train.tokens") for folder in folders)
+    assert one.facts["weights"] == TokenStore.open(folders[0] / "test.tokens").facts["weights"]
+    assert one.facts["weights"] != other.facts["weights"]
+    with pytest.raises(InputError, match="another training"):
+        merge_stores([one, other])
 
 
 def test_stored_tokens_decode_to_what_the_tokenizer_decodes(bench: Bench) -> None:

@@ -130,3 +130,12 @@ def test_what_cannot_be_is_refused(images: Tensor, tmp_path: Path) -> None:
     torch.save(timm.create_model("resnet26").state_dict(), tmp_path / "other.pth")
     with pytest.raises(DataError, match=r"kind feature_kmeans, resnet18.*should not, layer1\.0\.conv3"):
         made(resnet(random=False, checkpoint=str(tmp_path / "other.pth"))).fit([images])
+
+
+def test_a_checkpoint_that_timm_cannot_convert_is_named(tmp_path: Path) -> None:
+    options = {"backbone": "vit_tiny_patch16_224", "width": 192, "stride": 16, "layer": 0, "random": False}
+    network = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=32)
+    torch.save(network.state_dict() | {"pos_embed": torch.zeros(7)}, tmp_path / "cut.pth")
+    tokenizer = made(resnet(**options, checkpoint=str(tmp_path / "cut.pth")))
+    with pytest.raises(DataError, match=r"cut\.pth.*timm cannot bring its 150 tensors \(cls_token, pos_embed"):
+        tokenizer.load()

@@ -217,6 +217,18 @@ def test_the_features_loss_pulls_the_decoder_and_is_no_part_of_the_state(vgg: st
     assert tokenizer.info.outside_data.startswith("labels of ImageNet-1k")
 
 
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"\x80\x02R.", b"PK\x03\x04 cut"])
+def test_weights_that_are_no_torch_file_are_one_short_message(content: bytes, vgg: str, tmp_path: Path) -> None:
+    from tokexp.tokenizers.lpips import Lpips
+
+    file = tmp_path / "x.pth"
+    file.write_bytes(content)
+    for files, words in (((str(file), None), "vgg16: it is no"), ((vgg, str(file)), "LPIPS")):
+        with pytest.raises(DataError, match=words) as caught:
+            Lpips(*files)
+        assert "weights_only" not in str(caught.value)
+
+
 def test_weights_that_are_something_else_are_named(vgg: str, tmp_path: Path) -> None:
     from tokexp.tokenizers.lpips import Lpips
 

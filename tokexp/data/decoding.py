@@ -19,6 +19,9 @@ Resize = Literal["squash", "crop"]
 LARGE = 1 << 24
 """Pixels from which an image waits for its turn to be decoded."""
 
+_LONGEST = 64
+"""Sides longer than so many times the shorter one are cut before resizing: a line of pixels would take gigabytes."""
+
 _TURN = Lock()
 
 
@@ -45,6 +48,8 @@ def fit(image: Image.Image, size: int, resize: Resize) -> np.ndarray:
     width, height = image.size
     if resize == "crop":
         short = min(width, height)
+        image = _middle(image, _LONGEST * short)
+        width, height = image.size
         width, height = max(size, round(width * size / short)), max(size, round(height * size / short))
     else:
         width, height = size, size
@@ -53,6 +58,17 @@ def fit(image: Image.Image, size: int, resize: Resize) -> np.ndarray:
     left, top = (width - size) // 2, (height - size) // 2
     pixels = np.array(image)[top : top + size, left : left + size]
     return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
+
+
+def _middle(image: Image.Image, most: int) -> Image.Image:
+    """Return an image without what is beyond `most` pixels of a side, seen from the middle."""
+    width, height = image.size
+    if max(width, height) <= most:
+        return image
+    # What goes is even, so that the middle stays where it is.
+    wide, high = (side if side <= most else most - (side - most) % 2 for side in image.size)
+    left, top = (width - wide) // 2, (height - high) // 2
+    return image.crop((left, top, left + wide, top + high))
 
 
 def to_channels(image: Image.Image, channels: int) -> Image.Image:

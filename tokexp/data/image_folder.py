@@ -140,7 +140,8 @@ class _Opener:
             with self._turn:
                 return self._archive.read(file.name), name
         except (OSError, RuntimeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-            raise UnreadableError(name, str(error)) from error
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise UnreadableError(name, reason) from error
 
 
 def build(spec: ImageFolderData, note: Path | None = None, looked: Looked | None = None) -> ImageFolder:

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 
 from tokexp.durable import write_atomic
 from tokexp.errors import DataError
@@ -20,7 +21,9 @@ AT_ONCE = 4096
 LOOK_SECONDS = 20.0
 """Longest search for further unreadable images once one was met, so that the error names more than that one."""
 
-_NAMED = 5
+_NAMED, _REASON = 5, 50
+"""How many images a message names, and the characters of why each cannot be read."""
+
 _ADVICE = "or set data.corrupt: skip"
 
 Reasons = Callable[[Sequence[int]], Iterator[str | None]]
@@ -85,14 +88,15 @@ def further(first: UnreadableError, names: Sequence[str], reasons: Reasons) -> D
         return first
     part = "" if looked == len(names) else f" of the first {looked:,} of"
     count = len(beside) + 1
+    # The advice comes first: where a message is cut, it is at its end.
     return DataError(
-        f"{count:,} images{part or ' of'} {len(names):,} cannot be read: {_listed(first, found)}; repair or remove "
-        f"them, {_ADVICE}"
+        f"{count:,} images{part or ' of'} {len(names):,} cannot be read (repair or remove them, {_ADVICE}): "
+        f"{_listed(first, found)}"
     )
 
 
 def _listed(first: UnreadableError, found: Mapping[str, str]) -> str:
     named = {first.name: first.reason, **found}
-    some = [f"{name!r} ({reason})" for name, reason in list(named.items())[:_NAMED]]
+    some = [f"{name!r} ({shorten(reason, _REASON)})" for name, reason in list(named.items())[:_NAMED]]
     left = len(named) - len(some)
     return ", ".join(some) + (f" and {left:,} more" if left else "")

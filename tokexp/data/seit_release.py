@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import pickle
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,10 +126,14 @@ def read_codebook(path: Path, shape: tuple[int, int] | None = None) -> np.ndarra
     """
     try:
         codes = _tensor_in(path)
-    except (OSError, ValueError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [repr(error)])[0]
         raise DataError(
-            f"{str(path)!r} cannot be read as a codebook ({str(error).splitlines()[0] if str(error) else error!r}); "
-            "it must hold one bare tensor"
+            f"{str(path)!r} cannot be read as a codebook ({reason}); it must hold one bare tensor"
+        ) from error
+    except Exception as error:  # For what is no file of tensors torch raises nearly anything, with advice of its own.
+        raise DataError(
+            f"{str(path)!r} cannot be read as a codebook; it must hold one bare tensor, and nothing beside it"
         ) from error
     if shape is not None and tuple(codes.shape) != shape:
         raise DataError(

@@ -66,7 +66,8 @@ class Tokenise(Stage):
         encoding.run()
         if processes.rank() > 0:
             return StageResult()
-        writer = _Writer(self.payload, _codebook_of(tokenizer), len(source.classes), context)
+        codebook = _codebook_of(tokenizer, named=self.payload.names_weights)
+        writer = _Writer(self.payload, codebook, len(source.classes), context)
         candidates = _Candidates(encoding.tokens("train"), source.labels("train"), order, context.scratch)
         kept = min(self._fitting(len(source.labels("train")), writer, candidates), len(order))
         accounting = writer.write("train", *candidates.first(kept))
@@ -200,9 +201,11 @@ class _Writer:
         )  # fmt: skip
 
 
-def _codebook_of(tokenizer: Tokenizer) -> GivenCodes:
-    vectors, info = tokenizer.codebook().cpu().numpy(), tokenizer.info
-    return GivenCodes(vectors, info.metric, info.implicit_codebook, tokenizer.code_facts())
+def _codebook_of(tokenizer: Tokenizer, *, named: bool) -> GivenCodes:
+    vectors, info, facts = tokenizer.codebook().cpu().numpy(), tokenizer.info, tokenizer.code_facts()
+    if named:
+        facts = {**facts, "weights": tokenizer.weights_digest()}
+    return GivenCodes(vectors, info.metric, info.implicit_codebook, facts)
 
 
 def _note_kept(folder: Path, positions: list[int]) -> None:

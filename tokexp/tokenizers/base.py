@@ -6,6 +6,7 @@ codes = the codebook's vectors (K, d); indices = integers into it; tokens = a gr
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import ClassVar, Literal
 
 import torch
@@ -77,6 +78,14 @@ class Tokenizer(nn.Module, ABC):
         """Return what a store has to note, JSON-ready, so that its tokens can be read without this tokenizer."""
         return {}
 
+    def weights_digest(self) -> str:
+        """Return 16 hex digits that tokenizers of equal weights share and, but by chance, no others."""
+        seen = blake2b(digest_size=8)
+        for name, value in sorted(self.state_dict().items()):
+            seen.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            seen.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return seen.hexdigest()
+
 
 class Codebook(nn.Module):
     """The codes in use (K, d) and how a vector finds its nearest one. Never trained.
@@ -128,8 +137,8 @@ class Codebook(nn.Module):
     def nearest(self, values: Tensor) -> Tensor:
         """Return indices (B, H, W) of the codes nearest to values (B, d, H, W), searched in float32."""
         with torch.autocast(values.device.type, enabled=False):
-            vectors = values.float().permute(0, 2, 3, 1)
+            vectors, codes = values.float().permute(0, 2, 3, 1), self.codes.float()
             if self.metric == "cosine":
-                return (vectors @ normalize(self.codes, dim=1).T).argmax(-1)
-            scores = vectors @ self.codes.T - 0.5 * self.codes.square().sum(1)
+                return (vectors @ normalize(codes, dim=1).T).argmax(-1)
+            scores = vectors @ codes.T - 0.5 * codes.square().sum(1)
             return scores.argmax(-1)

@@ -6,7 +6,6 @@ pickled modules or Lightning's settings beside the tensors. Own design, after th
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tokexp.errors import DataError
+from tokexp.tokenizers.pickle_bounds import require_bounded
 from tokexp.tokenizers.pickled import Inert, read_pickled, tensors_of_module
 
 _WRAPPERS = ("state_dict", "model", "module")
@@ -82,10 +82,12 @@ def _is_safetensors(file: Path) -> bool:
 
 
 def _torch_content(file: Path) -> Any:
+    require_bounded(file)
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError):
-        # What torch refuses or cannot read goes to the reader that says why, and that knows pickled modules.
+    except Exception:
+        # What torch refuses or cannot read, for which it raises nearly anything, goes to the reader that says why, and
+        # that knows pickled modules.
         return read_pickled(file)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from tokexp.errors import InputError
+from tokexp.errors import DataError, InputError
 from tokexp.spec.feature_tokenizers import FeatureKMeans, KClip
 from tokexp.tokenizers.base import Metric
 from tokexp.tokenizers.checkpoints import load_published, read_tensors
@@ -117,7 +117,14 @@ class FeatureKMeansTokenizer(PublishedTokenizer):
             return
         state = {name: value for name, value in read_tensors(file).items() if not name.startswith("text.")}
         convert = getattr(sys.modules[type(self.backbone).__module__], "checkpoint_filter_fn", None)
-        state = state if convert is None else convert(state, self.backbone)
+        if convert is not None:
+            try:
+                state = convert(state, self.backbone)
+            except Exception as error:  # timm's conversions take the layout for granted, and fail on any other.
+                raise DataError(
+                    f"{file!r} is no checkpoint of the kind {self.plan.kind}, {self.plan.backbone}: timm cannot bring "
+                    f"its {len(state)} tensors ({', '.join(list(state)[:3])}, ...) under that network's names ({error})"
+                ) from error
         load_published(self.backbone, state, file, f"{self.plan.kind}, {self.plan.backbone}", _HEADS)
 
     def _sample(self, images: Iterable[Tensor]) -> Sample:

@@ -4,7 +4,6 @@ d(x, y) = sum over layers of the mean over places of sum over channels of w_c (x
 have length one. Without the published w, every channel counts one.
 """
 
-from pathlib import Path
 from typing import Final
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from tokexp.errors import DataError
+from tokexp.tokenizers.checkpoints import read_tensors
 from tokexp.vgg import VggFeatures
 
 LAYERS: Final = (3, 8, 15, 22, 29)
@@ -56,9 +56,9 @@ class Lpips(VggFeatures):
 
 def _read(file: str) -> list[Tensor]:
     try:
-        state = torch.load(Path(file).expanduser(), map_location="cpu", weights_only=True)
+        state = read_tensors(file)
         found = [state[f"lin{number}.model.1.weight"].float() for number in range(len(CHANNELS))]
-    except (OSError, RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
+    except (DataError, KeyError) as error:
         raise DataError(
             f"{file}: these are not LPIPS's weights for VGG-16 (lin0.model.1.weight, ...): {error}"
         ) from error

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from tokexp.errors import DataError
+from tokexp.tokenizers.pickle_bounds import require_bounded
 
 DTYPES = {
     "FloatStorage": torch.float32, "HalfStorage": torch.float16, "BFloat16Storage": torch.bfloat16,
@@ -75,6 +76,7 @@ def read_pickled(file: Path) -> Any:
     Both layouts of torch are read: the zip archive and the older single stream. Raises DataError for a file that is
     neither, is damaged, or names something that is not known here; nothing that it names is ever called.
     """
+    require_bounded(file)
     try:
         if zipfile.is_zipfile(file):
             return _read_archive(file)
@@ -111,7 +113,26 @@ def _named(group: Any) -> list[tuple[str, Any]]:
     return [(str(name), value) for name, value in group.items()] if isinstance(group, Mapping) else []
 
 
-class _Storage:
+class _Fixed:
+    """What a pickle may use, and not change: a pickle can set the attributes of any object that it has."""
+
+    def __setstate__(self, state: Any) -> None:
+        raise DataError("it changes what reads it; it is not loaded")
+
+
+class _Function(_Fixed):
+    """A function of this file, as a pickle calls it."""
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: Callable[..., Any]) -> None:
+        self._run = run
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._run(*arguments)
+
+
+class _Storage(_Fixed):
     """A storage that is filled before (archive) or after (stream) tensors are made of it."""
 
     def __init__(self, dtype: torch.dtype, size: int, content: Tensor | None = None) -> None:
@@ -128,7 +149,7 @@ class _Storage:
         self.content.set_(content)  # type: ignore[call-overload]
 
 
-class _Pending:
+class _Pending(_Fixed):
     """A tensor of a storage that is not filled yet."""
 
     def __init__(self, storage: _Storage, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> None:
@@ -153,14 +174,16 @@ def _parameter(data: Any, *ignored: Any) -> Any:
 
 
 _FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
-    ("torch._utils", "_rebuild_tensor"): _tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
-    ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
-    ("torch.nn.parameter", "Parameter"): _parameter,
+    ("torch._utils", "_rebuild_tensor"): _Function(_tensor),
+    ("torch._utils", "_rebuild_tensor_v2"): _Function(_tensor),
+    ("torch._utils", "_rebuild_parameter"): _Function(_parameter),
+    ("torch._utils", "_rebuild_parameter_with_state"): _Function(_parameter),
+    ("torch.nn.parameter", "Parameter"): _Function(_parameter),
     ("collections", "OrderedDict"): OrderedDict,
     ("builtins", "set"): set,
     ("__builtin__", "set"): set,
+    ("builtins", "frozenset"): frozenset,
+    ("__builtin__", "frozenset"): frozenset,
 }
 
 
@@ -188,7 +211,7 @@ class _Reader(pickle.Unpickler):
         word = pid[0] if isinstance(pid, tuple) and pid else None
         if word == "module":
             return pid[1]
-        if word == "storage" and isinstance(pid[1], torch.dtype) and type(pid[4]) is int:
+        if word == "storage" and isinstance(pid[1], torch.dtype) and type(pid[2]) in (str, int) and type(pid[4]) is int:
             return self._storage(pid[1], str(pid[2]), pid[4])
         raise DataError("a persistent id that is no storage")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,11 +43,12 @@ def compare(stored: Stored, output: str | Path | None, json: bool) -> int:
     """Print every codec's figures on a store, and the one to take. Returns 0."""
     from tokexp.storage.codec_comparison import NAMES, bounds_of, pick
 
+    writing = None if output is None else _table_writer(Path(output))
     store = stored.open()
     found, refused = _measured(store, NAMES)
     bounds, chosen = bounds_of(store), pick(found)
     sheet = _sheet(store, found, refused, bounds, chosen)
-    saved = _save(sheet, output)
+    saved = {} if output is None or writing is None else _save(writing(sheet), Path(output))
     if json:
         rows = [figures.as_dict() for figures in found]
         print_json({
@@ -83,7 +85,7 @@ def fit(stored: Stored, codec: str | None, output: Path | None, json: bool) -> i
         rows = [figures.as_dict() for figures in found]
         print_json({"store": str(store.path), "codec": chosen.codec, "rows": rows, "bounds": asdict(bounds), **written})
         return 0
-    console().print(render(_sheet(store, found, refused, bounds, chosen)))
+    console().print(render(_sheet(store, found, refused, bounds, chosen, picked=codec is None)))
     say("nothing is written without --output" if output is None else f"written to {output}")
     return 0
 
@@ -103,8 +105,9 @@ def _measured(store: TokenStore, names: tuple[str, ...]) -> tuple[list[CodecFigu
 
 
 def _sheet(
-    store: TokenStore, found: list[CodecFigures], refused: dict[str, str], bounds: Bounds, chosen: CodecFigures
-) -> Sheet:
+    store: TokenStore, found: list[CodecFigures], refused: dict[str, str], bounds: Bounds, chosen: CodecFigures,
+    *, picked: bool = True,
+) -> Sheet:  # fmt: skip
     plain = next((figures.accounting.total for figures in found if figures.codec == "packed"), 0)
     rows = []
     for figures in found:
@@ -119,7 +122,9 @@ def _sheet(
         f"bits per token: uniform {bounds.uniform:.3f}, order 0 {bounds.order0:.3f} (without tables)",
         "all columns up to header: bytes per image; encode and decode: images per second of one core",
         *(f"{name}: {why}" for name, why in refused.items()),
-        f"picked: {chosen.codec} (the fewest bytes; within 1 % of them, the fastest to decode)",
+        f"picked: {chosen.codec} (the fewest bytes; within 1 % of them, the fastest to decode)"
+        if picked
+        else f"taken: {chosen.codec}, as asked",
     )
     marks = tuple("best" if figures is chosen else "" for figures in found)
     size = f"{store.num_images:,} images of {store.grid[0]} x {store.grid[1]} tokens"
@@ -128,14 +133,16 @@ def _sheet(
     return Sheet(title, _HEAD, tuple(rows), records, marks=marks, notes=notes)
 
 
-def _save(sheet: Sheet, output: str | Path | None) -> dict[str, str]:
-    if output is None:
-        return {}
-    target = Path(output)
-    texts = {".csv": lambda: csv_text(sheet.records), ".md": lambda: markdown(sheet)}
-    if target.suffix.lower() not in texts:
+def _table_writer(target: Path) -> Callable[[Sheet], str]:
+    """Return what makes the text of a file out of a table. Raises InputError for an ending that is none of a table."""
+    writers: dict[str, Callable[[Sheet], str]] = {".csv": lambda sheet: csv_text(sheet.records), ".md": markdown}
+    if target.suffix.lower() not in writers:
         raise InputError(f"a table is written as .csv or .md, not as {target.suffix or 'a file without an ending'}")
-    write_atomic(target, texts[target.suffix.lower()]().encode())
+    return writers[target.suffix.lower()]
+
+
+def _save(text: str, target: Path) -> dict[str, str]:
+    write_atomic(target, text.encode())
     say(f"written to {target}")
     return {"file": str(target.absolute())}
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tokexp.spec.storage import CodecSpec
     from tokexp.storage.interchange.choosing import Choice
     from tokexp.storage.interchange.table import TokenTable
+    from tokexp.storage.store import TokenStore
 
 _ENDING = ".tokens"
 _ANY = (_ENDING, ".images")
@@ -147,7 +148,7 @@ def cut(
 
     store = _open(_one(stored, split, workspace))
     table = slice_store(store, _choice(part))
-    write_table(free_file(_store_file(output), force), table, _codec(codec or store.codec["kind"]))
+    write_table(free_file(_store_file(output), force), table, _codec(codec or _codec_of(store)))
     _say_written(output, {output.stem: table}, json)
     return 0
 
@@ -165,7 +166,7 @@ def join(
         raise InputError("one store cannot be merged with nothing; name two or more")
     found = [_open(_one(each, split, workspace)) for each in stored]
     table = merge_stores(found)
-    write_table(free_file(_store_file(output), force), table, _codec(codec or found[0].codec["kind"]))
+    write_table(free_file(_store_file(output), force), table, _codec(codec or _codec_of(found[0])))
     _say_written(output, {output.stem: table}, json)
     return 0
 
@@ -254,17 +255,16 @@ def _store_file(path: Path) -> Path:
     return path
 
 
-def _codec(kind: str) -> CodecSpec:
-    from pydantic import TypeAdapter, ValidationError
+def _codec(name: str) -> CodecSpec:
+    from tokexp.storage.codec_comparison import codec_spec
 
-    from tokexp.spec.storage import CodecSpec
+    return codec_spec(name)
 
-    try:
-        return TypeAdapter[CodecSpec](CodecSpec).validate_python({"kind": kind})
-    except ValidationError as error:
-        raise InputError(
-            f"{kind!r} is no codec that works without more fields; `tokexp list codec` names them"
-        ) from error
+
+def _codec_of(store: TokenStore) -> str:
+    """Return the name of a store's codec, with the level where it was written at one."""
+    level = store.codec.get("level")
+    return str(store.codec["kind"]) if level is None else f"{store.codec['kind']}:{level}"
 
 
 def _given(said: Said) -> Any:

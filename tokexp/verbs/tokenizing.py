@@ -8,14 +8,14 @@ import json as json_text
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from tokexp.data.layouts import find_layout
 from tokexp.durable import write_atomic, written_whole
-from tokexp.errors import DataError, InputError
+from tokexp.errors import DataError, InputError, SpecError
 from tokexp.launch.request import run_record
 from tokexp.launch.run import RunOutcome
 from tokexp.ledger.runs import RunRecord
@@ -79,14 +79,26 @@ def tokenize(asked: Asked, on: Path | None, workspace: str | Path | None, json: 
 
 def read_asked(asked: Asked) -> ReadSpec:
     """Return the experiment: the spec's tokenizer and storage on the given folder. Raises SpecError."""
+    if _is_file(asked):
+        return _read(Path(asked.tokenizer), asked)
     with TemporaryDirectory() as made:
-        file = Path(asked.tokenizer)
-        if not _is_file(asked):
-            file = Path(made) / "tokenize.yaml"
-            file.write_text(f"schema: 1\ntokenizer: {{kind: {json_text.dumps(asked.tokenizer)}}}\n")
-        document = open_document(file)
-        _lay(document, asked)
-        return document.read(asked.overrides)
+        file = Path(made) / "tokenize.yaml"
+        file.write_text(f"schema: 1\ntokenizer: {{kind: {json_text.dumps(asked.tokenizer)}}}\n")
+        try:
+            return _read(file, asked)
+        except SpecError as error:
+            # Nobody wrote that file: what is wrong was said on the command line.
+            named = [
+                replace(each, file="--tokenizer", line=None, column=None) if each.file == str(file) else each
+                for each in error.problems
+            ]
+            raise SpecError(named) from None
+
+
+def _read(file: Path, asked: Asked) -> ReadSpec:
+    document = open_document(file)
+    _lay(document, asked)
+    return document.read(asked.overrides)
 
 
 def _is_file(asked: Asked) -> bool:
@@ -154,9 +166,15 @@ def put(output: Path, target: Path) -> Iterator[Path]:
     skipped, place = output / "skipped.json", target.with_name(f"{target.stem}.skipped.txt")
     place.unlink(missing_ok=True)
     if skipped.exists():
-        lines = [f"{name}\t{reason}\n" for name, reason in json_text.loads(skipped.read_text()).items()]
-        write_atomic(place, "".join(lines).encode("utf-8", "backslashreplace"))
+        found = json_text.loads(skipped.read_text()).items()
+        # Escaped as in the file of names: a name may hold line breaks and tabs.
+        lines = [f"{_escaped(name)}\t{_escaped(reason)}\n" for name, reason in found]
+        write_atomic(place, "".join(lines).encode("utf-8", "surrogateescape"))
         yield place
+
+
+def _escaped(text: str) -> str:
+    return json_text.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def _tell(workspace: Workspace, record: RunRecord, written: list[Path], json: bool) -> None:

@@ -6,8 +6,10 @@ import pytest
 
 from tests.storage.interchange.conftest import everything
 from tokexp.errors import InputError
-from tokexp.storage.implicit import fsq_codes
+from tokexp.storage.implicit import fsq_codes, lfq_codes
+from tokexp.storage.interchange.manifest import describe
 from tokexp.storage.interchange.merging import merge_stores
+from tokexp.storage.interchange.table import table_of
 from tokexp.storage.store import TokenStore
 
 Maker = Callable[..., TokenStore]
@@ -66,6 +68,19 @@ def test_computed_codes_are_merged_in_their_order(store_at: Maker) -> None:
 def test_stores_that_do_not_belong_together_are_refused(store_at: Maker, other: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         merge_stores([store_at("one"), store_at("two", **other)])
+
+
+def test_stores_of_two_trainings_are_refused_though_their_codes_are_computed(store_at: Maker) -> None:
+    def stored(name: str, weights: str) -> TokenStore:
+        facts = {"lfq_bits": 3, "weights": weights}
+        return store_at(name, codes=lfq_codes(3), implicit_codebook=True, facts=facts)
+
+    one, again, other = stored("one", "aa"), stored("again", "aa"), stored("other", "bb")
+    assert merge_stores([one, again]).facts["weights"] == "aa"
+    with pytest.raises(InputError, match="another training of the tokenizer"):
+        merge_stores([one, other])
+    with pytest.raises(InputError, match="another training of the tokenizer"):
+        describe("numpy", {"train": table_of(one), "test": table_of(other)})
 
 
 def test_more_codes_than_the_tokenizer_had_are_refused(store_at: Maker) -> None:

@@ -44,6 +44,11 @@ def describe(form: str, tables: Mapping[str, TokenTable]) -> Manifest:
             raise InputError(
                 f"the split {name!r} has another codebook or grid than {next(iter(tables))!r}; export it alone"
             )
+        if table.facts.get("weights") != first.facts.get("weights"):
+            raise InputError(
+                f"the split {name!r} is of another training of the tokenizer than {next(iter(tables))!r}; export it "
+                "alone"
+            )
     return Manifest(
         form=form, grid=first.grid, codes=len(first.codes), metric=_metric(first.metric), implicit=first.implicit,
         classes=max(table.num_classes for table in tables.values()), facts=first.facts,

@@ -47,7 +47,7 @@ def _check_form(first: TokenStore, other: TokenStore) -> None:
         "levels of codes": (first.facts.get("fsq_levels"), other.facts.get("fsq_levels")),
         "number of bits": (first.facts.get("lfq_bits"), other.facts.get("lfq_bits")),
         "meaning of coefficients": (first.facts.get("dct"), other.facts.get("dct")),
-        "transform": (first.facts.get("dct"), other.facts.get("dct")),
+        "training of the tokenizer": (first.facts.get("weights"), other.facts.get("weights")),
         "size of the whole codebook": (first.facts.get("asked_codes"), other.facts.get("asked_codes")),
     }
     for what, (one, two) in pairs.items():
