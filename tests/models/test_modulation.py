@@ -55,6 +55,13 @@ def by_loops(x: Tensor, layout: Tensor, scale: Tensor, shift: Tensor, eps: float
     return found
 
 
+def test_a_module_in_double_precision_works_in_it() -> None:
+    module, x = modulation().eval(), maps()
+    found = module.double()(x.double())
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(module.float()(x), found.float(), atol=1e-4, rtol=1e-4)
+
+
 def test_a_uniform_layout_is_instance_normalisation() -> None:
     x = maps().flatten(2)
     found = regional_norm(x, torch.full((3, 7, 48), 1 / 7), *unit(7, 5), eps=1e-7)

@@ -10,7 +10,7 @@ from torch.nn.functional import gelu, layer_norm
 from tests.objectives.building import CLASSES, context, pixel_batch, predictor, stir, vit_spec
 from tokexp.errors import InputError
 from tokexp.models.pixel_input import PixelInput
-from tokexp.models.relative_bias import BiasedAttention, RelativeBias
+from tokexp.models.relative_bias import BiasedAttention, RelativeBias, folded
 from tokexp.models.vit import VisionTransformer, build
 from tokexp.objectives.base import ObjectiveContext
 from tokexp.objectives.targets.base import Target
@@ -105,22 +105,21 @@ def test_tables_have_a_row_for_every_difference_and_three_for_the_class_token(po
     assert sum(each.numel() for each in bias.parameters()) == tables * 732 * 12
 
 
-def test_folding_the_shared_table_into_the_blocks_leaves_the_output_as_it_was() -> None:
-    vit = small("relative_both")
-    stir(vit)
-    patches = vit.embed(torch.randn(2, 6, 4, 6))
-    before = vit.encode(patches)
-    assert vit.bias is not None
-    vit.bias.fold()
-    torch.testing.assert_close(vit.encode(patches), before)
-    names = {name for name in vit.state_dict() if name.startswith("bias.")}
-    assert names == {name for name in small("relative_blocks").state_dict() if name.startswith("bias.")}
-    vit.bias.fold()
-    torch.testing.assert_close(vit.encode(patches), before)
-    shared = small("relative_shared").bias
-    assert shared is not None
-    with pytest.raises(ValueError, match="there are none"):
-        shared.fold()
+@pytest.mark.parametrize("positions", ["relative_shared", "relative_both"])
+def test_folding_the_shared_table_into_those_of_the_blocks_leaves_the_output_as_it_was(positions: str) -> None:
+    before, after = small(positions), small("relative_blocks")
+    stir(before)
+    after.load_state_dict(folded(before.state_dict(), after.state_dict().keys()))
+    patches = before.embed(torch.randn(2, 6, 4, 6))
+    torch.testing.assert_close(after.encode(patches), before.encode(patches))
+    assert before.bias is not None
+    assert before.bias.shared is not None
+    assert before.bias.shared.table.abs().sum() > 0
+
+
+def test_nothing_is_folded_where_the_other_model_shares_a_table_too() -> None:
+    state = small("relative_both").state_dict()
+    assert folded(state, state.keys()) == state
 
 
 @pytest.mark.parametrize("positions", RELATIVE)

@@ -65,3 +65,10 @@ def test_the_output_table_is_what_embeds_and_has_no_gradient() -> None:
 def test_another_way_to_embed_is_refused() -> None:
     with pytest.raises(ValueError, match="'codebook' or 'learned'"):
         TokenInput(codebook(), "pixels")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_a_module_in_double_precision_finds_the_same_codes(metric: str) -> None:
+    embed, values = TokenInput(codebook(metric), "learned").eval(), torch.randn(2, 2, 3, 4)
+    before = embed.indices(values)
+    assert torch.equal(embed.double().indices(values.double()), before)

@@ -40,7 +40,7 @@ def logits_of(objective: Any, values: Tensor, order: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("layer_scale", [None, 0.1])
-@pytest.mark.parametrize("cut", [1, 7, 23])
+@pytest.mark.parametrize("cut", [0, 1, 7, 23])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_merged_pass_equals_two_streams_in_outputs_and_gradients(
     kind: str, cut: int, layer_scale: float | None
@@ -189,6 +189,15 @@ def test_orders_are_uniform() -> None:
     # Chi-square of 23 x 23 degrees of freedom: mean 529, deviation 32.5.
     assert abs(((counts - 200) ** 2 / 200).sum().item() - 529) < 4 * 32.5
     assert torch.equal(order.sort(1).values, torch.arange(N).expand(4800, N))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cut_of_nothing_predicts_every_patch_and_cannot_hold_the_class_token(kind: str) -> None:
+    spec: Any = {"mapet": Mapet, "pim": Pim}[kind]
+    assert spec.model_validate({"kind": kind, "cut": 0}).predicted(9) == 9
+    assert spec.model_validate({"kind": kind, "cut": 1, "cut_counts_cls": True}).predicted(9) == 9
+    with pytest.raises(ValueError, match="the class token is one of the cut"):
+        spec.model_validate({"kind": kind, "cut": 0, "cut_counts_cls": True})
 
 
 def test_a_cut_that_leaves_nothing_and_tokens_of_another_grid_are_said() -> None:

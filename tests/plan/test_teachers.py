@@ -81,10 +81,10 @@ def test_another_experiments_stage_joins_the_graph(tmp_path: Path) -> None:
 
 
 def test_values_are_laid_over_another_experiment(tmp_path: Path) -> None:
-    laid = {"model.width": 64, "model.stem": {"kind": "patchify", "patch_size": 4}, "name": "no"}
+    laid = {"model.width": 64, "model.stem": {"kind": "frozen", "patch_size": 2}, "name": "no"}
     found = plan(teacher("pretrain", experiment=other(tmp_path), set=laid))
     model = stage(found, "pretrain").payload.target.model  # type: ignore[attr-defined]
-    assert (model.width, model.stem.patch_size) == (64, 4)
+    assert (model.width, model.stem.kind) == (64, "frozen")
 
 
 def test_a_wrong_value_laid_over_another_experiment_is_named(tmp_path: Path) -> None:

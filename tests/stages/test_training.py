@@ -13,8 +13,11 @@ from tokexp.data.base import Batch
 from tokexp.engine.batches import PixelFeed, TokenFeed
 from tokexp.engine.reporting import Stopped
 from tokexp.errors import DamagedError, InputError
+from tokexp.models.token_input import TokenInput
+from tokexp.registry import implementation
 from tokexp.stages.assembly import load_encoder
 from tokexp.stages.downstream import Encoder
+from tokexp.tokenizers.base import Codebook
 
 
 def tasks(**train: Any) -> dict[str, Any]:
@@ -61,6 +64,48 @@ def test_a_task_starts_from_the_pretrained_weights(bench: Bench) -> None:
     name = next(name for name in encoder if name.endswith("blocks.0.attn.qkv.weight"))
     found = next(value for key, value in tuned.items() if key.endswith(name))
     torch.testing.assert_close(found, encoder[name], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("positions", ["relative_shared", "relative_both"])
+def test_a_table_that_blocks_shared_is_folded_into_their_own_when_fine_tuning_begins(
+    bench: Bench, positions: str
+) -> None:
+    plan = plan_of(
+        model={**SMALL["model"], "positions": positions}, augment=[], tasks=tasks(steps=1, lr=1e-12, weight_decay=0.0),
+        objective={"kind": "mim", "train": {"steps": 3, "batch_size": 32, "lr": 0.1, "warmup": 0.0}},
+    )  # fmt: skip
+    before, after = (plan.node(plan.seeds[0][name]).payload.model for name in ("pretrain", "finetune"))
+    assert (before.positions, after.positions) == (positions, "relative_blocks")
+    assert plan.node(plan.seeds[0]["finetune/clean"]).payload.model == after
+    codes, values, found = Codebook(torch.randn(16, 4), "euclidean"), torch.randn(2, 4, 4, 4), []
+    for model, name in ((before, "pretrain"), (after, "finetune")):
+        encoder = Encoder(implementation("models", "vit")(model, 4, (4, 4)), TokenInput(codes, "codebook"))
+        load_encoder(encoder, bench.run_to(plan, name)[1] / "weights.safetensors")
+        found.append(encoder.eval().backbone(values))
+    torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=0)
+    assert bench.run_to(plan, "finetune/clean")[0].metrics["top1"] >= 0
+
+
+def test_from_scratch_the_positions_are_those_that_the_spec_asks_for() -> None:
+    model = {**SMALL["model"], "positions": "relative_both"}
+    scratch = {"finetune": {**tasks()["finetune"], "init": "scratch"}}
+    plan = plan_of(model=model, augment=[], objective={"kind": "mim"}, tasks=scratch)
+    assert plan.node(plan.seeds[0]["finetune"]).payload.model.positions == "relative_both"
+
+
+@pytest.mark.parametrize("final_norm", ["pretrained", "fresh"])
+def test_the_norm_before_the_classifier_is_the_pretrainings_or_a_new_one(bench: Bench, final_norm: str) -> None:
+    task = {**tasks(steps=1, lr=1e-12, weight_decay=0.0)["finetune"], "final_norm": final_norm}
+    objective = {"kind": "mim", "train": {"steps": 3, "batch_size": 32, "lr": 0.1, "warmup": 0.0}}
+    plan = plan_of(augment=[], objective=objective, tasks={"finetune": task})
+    tuned, before = (
+        load_file(bench.run_to(plan, name)[1] / "weights.safetensors") for name in ("finetune", "pretrain")
+    )
+    for name, fresh in (("norm.weight", torch.ones(32)), ("norm.bias", torch.zeros(32))):
+        learned = before[f"backbone.{name}"]
+        assert (learned - fresh).abs().max() > 1e-3
+        found = next(value for key, value in tuned.items() if key.endswith(f"backbone.{name}"))
+        torch.testing.assert_close(found, fresh if final_norm == "fresh" else learned, atol=1e-6, rtol=0)
 
 
 def test_training_from_scratch_does_not(bench: Bench) -> None:

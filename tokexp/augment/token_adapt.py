@@ -1,4 +1,4 @@
-"""TokenAdapt: pixel geometry for stored tokens (SeiT++ section 3.3, equations 1 to 3).
+"""TokenAdapt: pixel geometry for stored tokens (SeiT++ section 3.3, equations 2 and 3).
 
 Codes go through f into a space where flips, affine maps and crops mean what they mean for pixels; there they are
 changed, and mixed where asked for; g takes the result back to codes. The networks are trained by the stage `adapt`

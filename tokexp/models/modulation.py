@@ -22,7 +22,7 @@ from timm.layers import LayerNorm2d  # noqa: E402 (timm imports torchvision)
 
 
 class Modulation(nn.Module):
-    """MoTo on maps (B, c, h, w) of any size, in float32 whatever goes in; a sequence of N patches is a map (N, 1).
+    """MoTo on maps (B, c, h, w) of any size, in float32 at least; a sequence of N patches is a map (N, 1).
 
     No position sees another but through n keys and the statistics, so that time and memory grow with h w (n + c).
     """
@@ -53,7 +53,7 @@ class Modulation(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """Return the normalised map (B, c, h, w). Draws positions from the global generator where keys are sampled."""
         with torch.autocast(values.device.type, enabled=False):
-            x = values.float()
+            x = values.to(torch.promote_types(values.dtype, torch.float32))
             content = x if self.value is None else self.value(x)
             norm = literal_norm if self.spec.statistics == "literal" else regional_norm
             done = norm(content.flatten(2), self.layout(x), self.scale, self.shift, self.spec.eps).view_as(x)

@@ -5,11 +5,16 @@ class token has no place: three further entries stand for class token to patch, 
 to itself. One table for all blocks (BEiT), one for each, or both, which add up (DTM's and BEiT v2's pre-training).
 """
 
+from collections.abc import Collection, Mapping
+
 import torch
 from torch import Tensor, nn
 
 CLASS_ENTRIES = 3
 """Entries behind those of patches: class token to patch, patch to class token, class token to itself."""
+
+_SHARED = "bias.shared.table"
+"""How the name of a table that blocks share ends; those of their own are `bias.blocks.NUMBER.table`."""
 
 
 def relative_index(grid: tuple[int, int]) -> Tensor:
@@ -64,16 +69,16 @@ class BiasedAttention(nn.Module):
             return [each[None] for each in own]
         return [(shared + each)[None] for each in own] if own else [shared[None]] * self.depth
 
-    @torch.no_grad()
-    def fold(self) -> None:
-        """Add the shared table to those of the blocks and drop it: the biases stay as they are.
 
-        Raises ValueError where there are no tables of the blocks to take it.
-        """
-        if not len(self.blocks):
-            raise ValueError("a shared table can be folded into tables of the blocks, and there are none")
-        if self.shared is not None:
-            for block in self.blocks:
-                assert isinstance(block, RelativeBias)
-                block.table.add_(self.shared.table)
-            self.shared = None
+def folded(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
+    """Return weights for a model with parameters of these names, whose blocks may have tables of their own alone.
+
+    Then a shared one is added to each of them, or stands in their place if there were none: all biases stay as they
+    are. So begins the fine-tuning of BEiT, whose pre-training has the shared table alone, and of DTM, which has both.
+    """
+    found = dict(state)
+    for name in [name for name in state if name.endswith(_SHARED) and name not in names]:
+        shared, before = found.pop(name), f"{name.removesuffix('shared.table')}blocks."
+        for own in (each for each in names if each.startswith(before)):
+            found[own] = found[own] + shared if own in found else shared.clone()
+    return found

@@ -1,4 +1,4 @@
-"""Masked token modelling: predict the indices of masked patches (SeiT++ section 3.1, after MAGE, Li et al. 2023).
+"""Masked token modelling: predict the indices of masked patches (SeiT++ section 3.2, equation 1; MAGE, Li et al. 2023).
 
 Two readings, by fields. The paper's: the encoder sees visible patches only (as MAE), embedded by the codebook, and a
 learned vector fills the decoder. The release's: a fixed share of patches is dropped, other masked ones enter the

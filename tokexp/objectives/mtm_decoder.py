@@ -1,4 +1,4 @@
-"""MTM's decoder and its head (SeiT++ section 3.1; MAGE, Li et al. 2023).
+"""MTM's decoder and its head (SeiT++ section 3.2; MAGE, Li et al. 2023).
 
 It works on patches in rank order (see `masking`): a transformer does not care for the order of its tokens once each
 has its position, and so the masked ones are a slice, with nothing scattered back.

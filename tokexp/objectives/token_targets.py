@@ -1,4 +1,4 @@
-"""The indices that objectives predict: how a grid of tokens is laid over a grid of patches (SeiT++ section 3.1)."""
+"""The indices that objectives predict: how a grid of tokens is laid over a grid of patches (SeiT++ section 3.2)."""
 
 from typing import Protocol, runtime_checkable
 

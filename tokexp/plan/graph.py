@@ -17,6 +17,7 @@ from tokexp.plan.checkpoints import checkpoint_digest
 from tokexp.plan.keys import digest, stage_key
 from tokexp.plan.teachers import content_of, other_experiment, take_from, weights_source
 from tokexp.spec.augment import AdaptSpec, TokenAdapt, walk_steps
+from tokexp.spec.backbones import BackboneSpec
 from tokexp.spec.base import Spec
 from tokexp.spec.check_origins import misfits
 from tokexp.spec.data import GivenTokens
@@ -40,6 +41,7 @@ from tokexp.spec.target_source import TargetSource
 from tokexp.spec.tasks import TaskSpec
 from tokexp.spec.teachers import TeacherTarget, TimmTarget
 from tokexp.spec.token_targets import PredictsTokens
+from tokexp.spec.tokenizers import VqVae
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ class _Builder:
         tokens = TokensStage(
             kind="tokens", data=spec.data, tokenizer=spec.tokenizer, storage=spec.storage,
             search="close" if spec.storage.slow_to_fit() else "exact",
+            names_weights=isinstance(spec.tokenizer, VqVae) and spec.tokenizer.shares_codes(),
         )  # fmt: skip
         label = f"{spec.data.kind}, {spec.storage.codec.kind}"
         named["tokens"] = self._add("tokens", "tokens", tokens, dict(named), label, reads_data=True)
@@ -245,6 +248,10 @@ class _Builder:
     def _starts_pretrained(self, task: TaskSpec) -> bool:
         return self.experiment.objective is not None and task.init != "scratch"
 
+    def _model(self, task: TaskSpec) -> BackboneSpec:
+        model = self.experiment.model
+        return model.tuned() if self._starts_pretrained(task) else model
+
     def _embed(self, task: TaskSpec) -> str:
         if not self._starts_pretrained(task):
             return "codebook"
@@ -261,8 +268,8 @@ class _Builder:
         trains = task.kind == "classify"
         payload = DownstreamStage.model_validate(
             {
-                "kind": "downstream", "data": spec.data if pixels else None, "model": spec.model,
-                "embed": self._embed(task), "input_dropout": self._input_dropout(task),
+                "kind": "downstream", "data": spec.data if pixels else None,
+                "model": self._model(task), "embed": self._embed(task), "input_dropout": self._input_dropout(task),
                 "policy": spec.augment.task if trains else (),
                 "adapt": self._adapt_of("task") if trains else None, "task": task,
             }
@@ -287,7 +294,7 @@ class _Builder:
         payload = EvaluateStage.model_validate(
             {
                 "kind": "evaluate", "data": spec.data, "tokenizer": None if pixels else spec.tokenizer,
-                "model": spec.model, "embed": self._embed(task), "task": task, "evaluation": evaluation,
+                "model": self._model(task), "embed": self._embed(task), "task": task, "evaluation": evaluation,
                 "files": self._files_of(test, evaluation),
             }
         )  # fmt: skip

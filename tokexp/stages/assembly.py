@@ -20,6 +20,7 @@ from tokexp.engine.reporting import Stopped
 from tokexp.errors import DamagedError, DataError
 from tokexp.models.base import Backbone
 from tokexp.models.pixel_input import PixelInput
+from tokexp.models.relative_bias import folded
 from tokexp.models.token_input import Embedding, OwnTable, TokenInput
 from tokexp.registry import implementation
 from tokexp.spec.augment import AdaptSpec
@@ -202,11 +203,12 @@ def _from_task(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def load_encoder(module: nn.Module, file: Path) -> None:
     """Load an encoder's weights into a module with `backbone` and `token_input`; all other weights stay.
 
-    The file holds the encoder alone, or a task's whole model. Raises DamagedError with the names that are missing,
-    unexpected or of another shape.
+    The file holds the encoder alone, or a task's whole model. A table of positions that its blocks shared is folded
+    into those of the module's blocks where these have only their own. Raises DamagedError with the names that are
+    missing, unexpected or of another shape.
     """
-    state = encoder_state(_from_task(load_file(file)))
     own = {name: value for name, value in module.state_dict().items() if name.startswith(_ENCODER)}
+    state = folded(encoder_state(_from_task(load_file(file))), own)
     wrong = sorted(state.keys() ^ own.keys()) + [n for n in state.keys() & own.keys() if state[n].shape != own[n].shape]
     if wrong:
         raise DamagedError(f"{file.name}: these weights do not fit the model: {', '.join(wrong[:8])}")

@@ -122,8 +122,11 @@ class Downstream(Stage):
         inputs = model_inputs(context, payload.model, payload.data)
         torch.manual_seed(key_of(context.job.seed or 0, "downstream/init"))
         task, encoder = build_task(payload.model, payload.embed, payload.task, inputs, payload.input_dropout)
+        norm = encoder.backbone.norm
         if "pretrain" in context.inputs:
             load_encoder(encoder, context.input("pretrain") / "weights.safetensors")
+            if getattr(payload.task, "final_norm", "pretrained") == "fresh" and isinstance(norm, nn.LayerNorm):
+                norm.reset_parameters()
         task.to(context.device)
         policy = build_policy(context, payload.policy, payload.adapt, inputs)
         feed = feed_of(context, payload.model, payload.data, "train")

@@ -1,4 +1,4 @@
-"""Bipartite matching, over and over (Bolya et al. 2023, ToMe; Kim et al. 2024, DTM section 3.2), as integer labels.
+"""Bipartite matching, over and over (Bolya et al. 2023, ToMe; Kim et al. 2024, DTM section 4.2), as integer labels.
 
 A step on x (B, T, d): even positions A choose their most alike odd partner in B (cosine), the r best of A join it, and
 what is left is ordered [A not merged ; B]. The next step works on the means of the groups. Only sums are carried: the

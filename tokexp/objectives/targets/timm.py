@@ -1,7 +1,7 @@
 """A frozen vision transformer of timm (Wightman), such as CLIP's image tower (Radford et al. 2021) with its projection.
 
 CLIP's tokens go through the final norm and then, each, through the visual projection, which is the last linear layer of
-timm's tower: (B, 196, 512) at 224 pixels. The class token is left out (Kim et al. 2024, DTM, section 4).
+timm's tower: (B, 196, 512) at 224 pixels. The class token is left out (Kim et al. 2024, DTM, section 4.1).
 """
 
 from collections.abc import Iterable, Mapping
