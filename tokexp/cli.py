@@ -24,6 +24,7 @@ from tokexp.cli_options import (
     Detach,
     Driver,
     DryRun,
+    ExperimentFile,
     File,
     Files,
     Follow,
@@ -45,6 +46,7 @@ from tokexp.cli_options import (
     ReportFile,
     SchemaFile,
     Sources,
+    SweepFile,
     Table,
     Top,
     Watch,
@@ -143,7 +145,7 @@ def plan(file: File, overrides: Overrides = None, workspace: WorkspacePath = Non
 
 @app.command()
 def run(
-    file: File, overrides: Overrides = None, workspace: WorkspacePath = None,
+    file: ExperimentFile, overrides: Overrides = None, workspace: WorkspacePath = None,
     launcher: Launch = LauncherName.local, jobs: Jobs = None, detach: Detach = False,
     on: Cluster = None, watch: Watch = False, dry_run: DryRun = False, json: AsJson = False,
 ) -> int:  # fmt: skip
@@ -163,7 +165,7 @@ app.command()(tokenize)
 
 @app.command()
 def sweep(
-    file: File, overrides: Overrides = None, workspace: WorkspacePath = None, on: Cluster = None,
+    file: SweepFile, overrides: Overrides = None, workspace: WorkspacePath = None, on: Cluster = None,
     launcher: Launch = LauncherName.local, jobs: Jobs = None,
     watch: Watch = False, driver: Driver = None, dry_run: DryRun = False, detach: Detach = False, json: AsJson = False,
 ) -> int:  # fmt: skip
@@ -189,7 +191,7 @@ def tick(
 
 @app.command()
 def compare(
-    refs: Annotated[list[str], typer.Argument(metavar="REF...", help="Runs and sweeps.", show_default=False)],
+    refs: Refs,
     workspace: WorkspacePath = None, metric: Metric = None, output: Table = None, json: AsJson = False,
 ) -> int:  # fmt: skip
     """Print runs and sweeps side by side, paired by seed."""
@@ -245,8 +247,8 @@ def retry(ref: Ref, workspace: WorkspacePath = None, json: AsJson = False) -> in
 
 @app.command()
 def why(
-    a: Annotated[str, typer.Argument(help="A stage key or run.", show_default=False)],
-    b: Annotated[str, typer.Argument(help="Another one.", show_default=False)],
+    a: Annotated[str, typer.Argument(metavar="A", help="A stage key or run.", show_default=False)],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another one.", show_default=False)],
     workspace: WorkspacePath = None, json: AsJson = False,
 ) -> int:  # fmt: skip
     """Print what differs between two stages or runs."""
@@ -290,8 +292,8 @@ def sync(ref: MaybeRef = None, workspace: WorkspacePath = None, json: AsJson = F
 @app.command()
 def ui(
     workspace: WorkspacePath = None,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 5000,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="PORT", min=1, max=65535, help="Port to listen on.")] = 5000,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
     json: AsJson = False,
 ) -> int:
     """Show the workspace's runs in MLflow's dashboard until Ctrl-C."""
@@ -331,10 +333,20 @@ _UsageError: Any = typer.BadParameter.__base__
 
 def main() -> None:
     """Run the command line and end with its exit code; an error that a person can act on has no traceback."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # A terminal without some letter gets a question mark for it.
     sys.exit(_run(sys.argv[1:]))
+
+
+def _open_closed_streams() -> None:
+    """Put the null device where the caller closed a standard stream, whose number another file would get otherwise."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _run(arguments: list[str]) -> int:

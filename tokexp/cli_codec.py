@@ -10,7 +10,7 @@ from tokexp.cli_options import AsJson, Table, WorkspacePath
 codec = typer.Typer(help="What codecs make of stored tokens.", no_args_is_help=True)
 
 Stored = Annotated[str, typer.Argument(metavar="STORE", help="A .tokens file, a folder of them, a run or a stage key.")]
-Split = Annotated[str, typer.Option("--split", help="train, test or select.")]
+Split = Annotated[str, typer.Option("--split", metavar="SPLIT", help="train, test or select.")]
 
 
 @codec.command("fit")
@@ -21,7 +21,8 @@ def fit(
         typer.Option("--codec", metavar="KIND[:LEVEL]", help="Such as rans_context:best; the best one if not given."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", help="The .tokens file to write.", show_default="none is written")
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="The .tokens file to write.", show_default="none is written"),
     ] = None,
     split: Split = "train", workspace: WorkspacePath = None, json: AsJson = False,
 ) -> int:  # fmt: skip

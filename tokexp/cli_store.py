@@ -29,10 +29,12 @@ store = typer.Typer(help="Look at token stores, cut, join and exchange them.", n
 
 Stored = Annotated[str, typer.Argument(metavar="STORE", help="A .tokens file, a folder of them, a run or a stage key.")]
 Target = Annotated[Path, typer.Argument(metavar="OUTPUT", help="What to write.", show_default=False)]
-Split = Annotated[str | None, typer.Option("--split", help="train, test or select; all if not given.")]
+Split = Annotated[str | None, typer.Option("--split", metavar="SPLIT", help="train, test or select; all if not given.")]
+OneSplit = Annotated[str, typer.Option("--split", metavar="SPLIT", help="train, test or select.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace an older output.")]
 Codec = Annotated[
-    str | None, typer.Option("--codec", metavar="KIND", help="How indices become bytes; `tokexp list codec`.")
+    str | None,
+    typer.Option("--codec", metavar="KIND[:LEVEL]", help="How indices become bytes, such as rans_context:best."),
 ]
 
 
@@ -69,9 +71,11 @@ def import_(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A file or folder of that form.")],
     output: Target,
     form: Annotated[FormName, typer.Option("--from", help="The form to read.", show_default=False)],
-    split: Annotated[str | None, typer.Option("--split", help="What the only split is: train, test, select.")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", metavar="SPLIT", help="What the only split is: train, test, select.")
+    ] = None,
     grid: Annotated[str | None, typer.Option("--grid", metavar="RxC", help="Rows and columns of tokens.")] = None,
-    codebook: Annotated[Path | None, typer.Option("--codebook", help="A file with the codes.")] = None,
+    codebook: Annotated[Path | None, typer.Option("--codebook", metavar="FILE", help="A file with the codes.")] = None,
     metric: Annotated[MetricName | None, typer.Option("--metric", help="How the nearest code is found.")] = None,
     fields: Annotated[
         str | None, typer.Option("--fields", metavar="TOKENS,LABEL", help="Their names in a record.")
@@ -87,10 +91,12 @@ def import_(
 
 @store.command("slice")
 def slice_(
-    stored: Stored, output: Target, split: Split = "train",
+    stored: Stored, output: Target, split: OneSplit = "train",
     images: Annotated[str | None, typer.Option("--range", metavar="A:B", help="Images A to before B.")] = None,
     classes: Annotated[str | None, typer.Option("--classes", metavar="0,3,5-9", help="These classes alone.")] = None,
-    per_class: Annotated[int | None, typer.Option("--per-class", min=1, help="At most so many of each class.")] = None,
+    per_class: Annotated[
+        int | None, typer.Option("--per-class", metavar="N", min=1, help="At most so many of each class.")
+    ] = None,
     codec: Codec = None, force: Force = False, workspace: WorkspacePath = None, json: AsJson = False,
 ) -> int:  # fmt: skip
     """Write a part of a token store, with all of its codes."""
@@ -102,9 +108,11 @@ def slice_(
 
 @store.command("merge")
 def merge(
-    stored: Annotated[list[str], typer.Argument(metavar="STORE...", help="Two or more, of one tokenizer.")],
-    output: Annotated[Path, typer.Option("--output", help="The .tokens file to write.", show_default=False)],
-    split: Split = "train", codec: Codec = None, force: Force = False, workspace: WorkspacePath = None,
+    stored: Annotated[list[str], typer.Argument(metavar="STORE", help="Two or more, of one tokenizer.")],
+    output: Annotated[
+        Path, typer.Option("--output", metavar="FILE", help="The .tokens file to write.", show_default=False)
+    ],
+    split: OneSplit = "train", codec: Codec = None, force: Force = False, workspace: WorkspacePath = None,
     json: AsJson = False,
 ) -> int:  # fmt: skip
     """Write several token stores as one."""

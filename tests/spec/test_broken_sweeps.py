@@ -16,6 +16,10 @@ SPACE = "space: {tokenizer.codebook_size: {int: [8, 64]}}\n"
 TWO = "metrics: [{name: finetune/top1, direction: maximize}, {name: storage/bytes, direction: minimize}]\n"
 
 CASES: list[tuple[str, list[str]]] = [
+    ("grid:\n  storage.fractoin: [0.5]\n  storage.seed: [1, 2]",
+     ["5:3: grid.storage.fractoin: unknown field; did you mean fraction?"]),
+    ("space:\n  storage.fractoin: {float: [0.1, 0.5]}\nbudget: {trials: 2}",
+     ["5:3: space.storage.fractoin: unknown field; did you mean fraction?"]),
     # Paths of the experiment that do not exist.
     ("grid: {tokenzier.codebook_size: [8, 16]}",
      ["4:8: grid.tokenzier.codebook_size: unknown field; did you mean tokenizer?"]),
@@ -56,6 +60,11 @@ CASES: list[tuple[str, list[str]]] = [
       "token_store; did you mean digits?"]),
     ("cases: {a: {augment.task: '${policies.p}'}}\npolicies: {p: [{kind: mixup, alpha: -1}]}",
      ["5:37: policies.p.0.alpha: -1 given; a number above 0 is needed"]),
+    ("set: {augment.task: [{sometimes: 0.5, do: ['${policies.q}']}]}\npolicies: {p: []}",
+     ["4:44: set.augment.task.0.do.0: ${policies.q}: policies has no written field q"]),
+    ("cases: {a: {augment.task: [{kind: mixup, alpha: .nan}, '${policies.q}']}}\npolicies: {p: []}",
+     ["4:49: cases.a.augment.task.0.alpha: .nan given; a finite number is needed",
+      "4:56: cases.a.augment.task.1: ${policies.q}: policies has no written field q"]),
     ("cases: {a: {augment.task: '${policies.q}'}}\npolicies: {p: []}",
      ["4:27: cases.a.augment.task: ${policies.q}: policies has no written field q"]),
     ("space: {tokenizer.codebook_size: {int: [1, 100000]}}\nbudget: {trials: 2}",

@@ -13,7 +13,7 @@ PIXELS: dict[str, Any] = {"kind": "vit", "input": "pixels", "stem": {"kind": "pa
 TOKENS: dict[str, Any] = {"kind": "vit", "stem": {"kind": "patchify", "patch_size": 1}}
 SCRATCH = {"teacher": {"kind": "classify", "init": "scratch"}, "finetune": {"kind": "classify"}}
 MOMENTUM = {"kind": "momentum"}
-TIMM = {"kind": "timm", "random": True}
+TIMM = {"kind": "timm", "random": True, "patch_size": 2}
 
 
 def found(objective: dict[str, Any], model: dict[str, Any] | None = None, **changes: Any) -> list[str]:
@@ -47,6 +47,30 @@ def test_what_works_on_pixels_and_on_stored_tokens(model: dict[str, Any]) -> Non
     ):  # fmt: skip
         assert found(objective, model) == []
     assert found(dtm(target=TIMM)) == []
+
+
+def test_a_towers_patches_are_those_of_the_model() -> None:
+    (message,) = found(dtm(target={**TIMM, "patch_size": 4}))
+    assert message == (
+        "objective.target.patch_size: patches of 4 pixels are 2 x 2 of an image, and the model has 4 x 4; morphing "
+        "needs one for one"
+    )
+    (message,) = found(dtm(target={**TIMM, "patch_size": None, "model": "vit_small_patch8_224"}))
+    assert "patches of 8 pixels are 1 x 1" in message
+    assert found(dtm(target={**TIMM, "patch_size": None, "model": "a_name_without_it"})) == []
+
+
+def test_data2vec_takes_the_mlps_of_plain_blocks_alone() -> None:
+    stem = {"kind": "moto", "norm": "layer", "placement": "token", "inner": PIXELS["stem"], "blocks": [1]}
+    (message,) = found({**DATA2VEC, "layer": "ffn"}, {**PIXELS, "stem": stem})
+    assert message.startswith("objective.layer: ffn given; it is what the MLPs of plain blocks give")
+    assert found({**DATA2VEC, "layer": "block"}, {**PIXELS, "stem": stem}) == []
+
+
+@pytest.mark.parametrize("kind", ["layerwise", "layerwise_kmeans"])
+def test_byol_compares_patches_that_its_average_did_not_merge(kind: str) -> None:
+    (message,) = found({**BYOL, "dtm": {"grouper": {"kind": kind}}})
+    assert message.startswith(f"objective.dtm.grouper.kind: {kind} given; it would merge patches inside the average")
 
 
 def test_towers_of_timm_read_pixels() -> None:

@@ -29,6 +29,8 @@ BAD = {
     "an average as the encoder": (spec("encoder: {kind: momentum, random: true}"), ".encoder.kind", "timm is needed"),
     "no morphing": (spec("grouper: {kind: ungrouped}"), ".grouper.kind", "tested without morphing anyway"),
     "one patch": (spec(model=ONE_PATCH), ".kind", "there is one"),
+    "tokens of one patch": (
+        spec(model=ONE_PATCH).replace("spatial_inconsistency", "token_similarity"), ".kind", "there is one"),
     "squares that do not tile": (
         spec("grouper: {kind: downsample, factor: 3}"), ".grouper.factor", "do not tile 4 x 4"),
     "a share that removes nothing": (spec("removed: [0.5, 0.01]"), ".removed.1", "that removes none of 16 patches"),
@@ -41,6 +43,7 @@ BAD = {
     "no share": (spec("removed: []"), ".removed", "not empty"),
 }  # fmt: skip
 GOOD = {
+    "tokens of several patches": spec().replace("spatial_inconsistency", "token_similarity"),
     "the model's own patches": spec(),
     "stored tokens": spec(model=TOKENS),
     "a tower": spec(TOWER),

@@ -53,6 +53,13 @@ def test_the_grids_of_patches_and_tokens_must_agree() -> None:
     )
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_streams_need_plain_blocks_and_others_do_not(kind: str) -> None:
+    stem = {"kind": "moto", "norm": "layer", "placement": "token", "inner": PIXELS["model"]["stem"], "blocks": [1]}
+    messages = found(objective=objective(kind), model={**PIXELS["model"], "stem": stem})
+    assert [each.split(":")[0] for each in messages] == (["model.stem.blocks"] if kind in ("pim", "mapet") else [])
+
+
 def test_patches_that_overlap_are_refused() -> None:
     (message,) = found(model={**PIXELS["model"], "stem": {"kind": "conv4x4"}})
     assert message.startswith("model.stem: mapet needs patches that do not overlap")

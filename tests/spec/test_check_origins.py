@@ -147,6 +147,29 @@ def test_an_encoder_of_something_else_is_refused(tmp_path: Path) -> None:
     assert "trains a swin in pretrain, which keeps no single patches; teach by a vit" in problem
 
 
+@pytest.mark.parametrize(
+    ("stem", "words"), [("4", "of 2 x 2 patches, and this model has 4 x 4"), ("3", "cannot cut 8 x 8 pixels")]
+)
+def test_an_encoder_of_other_patches_is_refused(tmp_path: Path, stem: str, words: str) -> None:
+    big = OTHER.replace("{kind: digits}", "{kind: image_folder, root: r, image_size: 12}")
+    (problem,) = found(tmp_path, big.replace("patch_size: 2", f"patch_size: {stem}"))
+    assert words in problem
+
+
+def test_an_encoder_of_another_part_of_the_grid_is_refused(tmp_path: Path) -> None:
+    part = TOKENS.replace("patch_size: 1}}", "patch_size: 1}, grid: 2}")
+    (problem,) = found(tmp_path, with_model(OTHER, part), with_model(STUDENT, TOKENS))
+    assert "of 2 x 2 tokens, and this model reads 4 x 4" in problem
+
+
+def test_blocks_whose_biases_are_of_all_patches_cannot_merge_some(tmp_path: Path) -> None:
+    biased = with_model(OTHER, OTHER.splitlines()[2].replace("depth: 1", "depth: 1, positions: relative_shared"))
+    inside = STUDENT.replace("kind: dtm\n", "kind: dtm\n  grouper: {kind: layerwise}\n")
+    (problem,) = found(tmp_path, biased, inside)
+    assert "trains a vit with biases of relative position, and the grouper layerwise merges patches" in problem
+    assert found(tmp_path, biased) == found(tmp_path, OTHER, inside) == []
+
+
 def test_an_encoder_of_another_tokenizers_tokens_is_refused_and_of_the_same_is_not(tmp_path: Path) -> None:
     student, coarse = with_model(STUDENT, TOKENS), TOKENS.replace("patch_size: 2", "patch_size: 2, codebook_size: 8")
     assert found(tmp_path, with_model(OTHER, TOKENS), student) == []

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.spec.test_check_dtm import DATA2VEC, MOMENTUM, PIXELS, dtm, found
+from tests.spec.test_check_dtm import DATA2VEC, MOMENTUM, PIXELS, dtm, found, teacher
 from tokexp.spec.models import VitSpec
 
 
@@ -39,6 +39,17 @@ def test_others_are_told_why_not(objective: dict[str, Any], reason: str) -> None
 def test_merging_between_the_averages_blocks_is_refused() -> None:
     (message,) = found(dtm(grouper={"kind": "layerwise"}, target=MOMENTUM), relative())
     assert "the grouper layerwise merges patches between the average's blocks" in message
+
+
+@pytest.mark.parametrize("grouper", ["layerwise", "layerwise_kmeans"])
+def test_merging_between_a_teachers_or_the_models_own_blocks_is_refused(grouper: str) -> None:
+    taught = dtm(grouper={"kind": grouper}, target=teacher("teacher"))
+    (message,) = found(taught, relative("relative_blocks"))
+    assert f"relative_blocks given; the grouper {grouper} merges patches between the teacher's blocks" in message
+    tests = {"patches": {"kind": "spatial_inconsistency", "grouper": {"kind": grouper}}}
+    (message,) = found({"kind": "mim"}, relative(), evaluate=tests)
+    assert f"the grouper {grouper} merges patches between the model's blocks" in message
+    assert found(taught, PIXELS) == found({"kind": "mim"}, PIXELS, evaluate=tests) == []
 
 
 def test_the_default_leaves_stage_keys_as_they_were() -> None:

@@ -40,6 +40,9 @@ BAD = {
     "a block that does not exist": (spec(moto(", blocks: [3]")), "model", "there is no block 3 of 2"),
     "more regions than patches": (
         spec(moto(", placement: token, entities: 17")), "model.stem", "entities (17) must not exceed the 16 patches"),
+    "one patch to normalise over": (
+        spec(moto(", placement: token, entities: 1, norm: instance").replace("patch_size: 2", "patch_size: 8")),
+        "model.stem", "over the places of a map, and there is one"),
     "patches that do not fill the picture": (
         spec("{kind: moto, inner: {kind: patchify, patch_size: 3}}"), "model.stem", "patch_size 3 must divide 8"),
     "an odd patch with half a stride": (spec("{kind: local, patch_size: 1}"), "model.stem", "even one"),
@@ -56,6 +59,10 @@ GOOD = {
     "as many regions as patches": spec(moto(", placement: token, entities: 16")),
     "more regions than patches on pixels": spec(moto(", entities: 17")),
     "blocks that exist": spec(moto(", blocks: [1, 2]")),
+    "one patch behind a normalised picture": spec(
+        moto(", entities: 1, norm: instance").replace("patch_size: 2", "patch_size: 8")),
+    "one patch as one region": spec(
+        moto(", placement: token, entities: 1").replace("patch_size: 2", "patch_size: 8")),
 }  # fmt: skip
 
 

@@ -52,6 +52,7 @@ def test_token_adapt_is_refused_where_there_are_no_pixels_to_train_it_on(tmp_pat
         ("[{sometimes: 0.5, do: [{kind: token_eda}, {kind: token_eda}]}, {kind: token_eda}]", []),
         ("[{sometimes: 0.5, do: [{kind: mixup}]}, {kind: token_eda}]", ["augment.task.1"]),
         ("[{halves: [[{kind: token_eda}], [{kind: token_rrc}, {kind: token_eda}]]}]", ["augment.task.0.halves.1.1"]),
+        ("[{halves: [[{kind: token_eda}], [{kind: token_eda}]]}, {kind: token_eda}]", ["augment.task.1"]),
         ("[{one_of: [{kind: token_rrc}, {kind: token_eda}]}]", []),
         ("[{kind: token_rrc}, {one_of: [{kind: token_eda}, {kind: token_eda}]}]",
          ["augment.task.1.one_of.0", "augment.task.1.one_of.1"]),
@@ -60,6 +61,26 @@ def test_token_adapt_is_refused_where_there_are_no_pixels_to_train_it_on(tmp_pat
 def test_token_eda_must_come_before_tokens_are_looked_up(tmp_path: Path, policy: str, paths: list[str]) -> None:
     found = _problems(tmp_path, _TOKENS + _TASKS + f"augment: {{task: {policy}}}\n")
     assert [path for path, _ in found] == paths
+
+
+@pytest.mark.parametrize(
+    ("policy", "paths"),
+    [
+        ("[{kind: emb_noise}, {kind: token_adapt}, {kind: token_rrc}]", []),
+        ("[{kind: token_rrc}, {kind: token_adapt}]", ["augment.task.1"]),
+        ("[{kind: token_adapt}, {kind: token_adapt}]", ["augment.task.1"]),
+        ("[{sometimes: 0.5, do: [{kind: token_crop}, {kind: token_adapt}]}]", ["augment.task.0.do.1"]),
+        ("[{halves: [[{kind: token_rrc}], [{kind: token_adapt}]]}]", []),
+        ("[{halves: [[], []]}, {one_of: [{kind: emb_noise}, {kind: token_adapt}]}]", ["augment.task.1.one_of.1"]),
+    ],
+)  # fmt: skip
+def test_token_adapt_must_come_before_a_crop_to_a_smaller_grid(tmp_path: Path, policy: str, paths: list[str]) -> None:
+    small = "model: {kind: vit, stem: {kind: conv2x2}, grid: 2}\n"
+    text = _TOKENS + _TASKS + f"augment: {{task: {policy}}}\n"
+    found = _problems(tmp_path, text + small)
+    assert [path for path, _ in found] == paths
+    assert all("reads the whole stored grid, 4 x 4, and a step before it leaves 2 x 2" in each for _, each in found)
+    assert _problems(tmp_path, text) == []
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ def _read(path: Path) -> tuple[str | None, list[Problem]]:
         ("a: 1\n".encode("utf-16"), 1, 1, "UTF-16"),
         (b"a: 1\nb: \x00\n", 2, 4, "U+0000"),
         (b"a: \x1b[31m\n", 1, 4, "U+001B"),
+        ("a: 1\nb: x\u2028y\n".encode(), 2, 5, "the line separator character U+2028"),
+        ("a: x\u0085y\n".encode(), 1, 5, "the next line character U+0085"),
     ],
 )
 def test_a_file_that_is_no_utf8_text_is_refused_at_the_byte(

@@ -83,6 +83,17 @@ def _one(folder: Path, old: str, new: str) -> tuple[int | None, int | None, str,
         ("[{kind: token_cutmix}]", "[{kind: token_cutmx}]", 17, 19, "augment.task.1.do.0.kind", None),
         ("mask: {low: 0.4}", "mask: 5", 21, 9, "objective.mask", "5 given; a block of fields is needed"),
         ("tasks:\n", "tasks: &t\n", 0, 0, "", None),
+        ("seeds: [0, 1]", "seeds: [0, 1, 0]", 29, 15, "seeds.2", "0 is written twice; keep one of them"),
+        ("memory: 4 GB", f"memory: {'9' * 400} GB", 31, 39, "resources.default.memory", None),
+        ("time: 30 min", f"time: {'9' * 400} d", 31, 51, "resources.default.time", None),
+        ("memory: 4 GB", "memory: \u0664 GB", 31, 39, "resources.default.memory",
+         "'\u0664 GB' given; a number with one of the units B, kB, MB, GB, TB, KiB, MiB, GiB, TiB is needed"),
+        ("tokenizer: {kind", "t\u043ekenizer: {kind", 4, 1, "t\u043ekenizer",
+         "unknown field; did you mean tokenizer? (U+043E stands in what is given)"),
+        ("{kind: digits}", "{kind: dig\u0456ts}", 3, 14, "data.kind",
+         "unknown kind 'dig\u0456ts'; allowed: digits, image_folder, torchvision, seit_release, token_store; "
+         "did you mean digits? (U+0456 stands in what is given)"),
+        ("{kind: clean}", "{kind: clean, name: x}", 27, 24, "evaluate.clean.name", None),
     ],
 )  # fmt: skip
 def test_one_wrong_value_gives_one_message_at_its_place(
@@ -105,6 +116,16 @@ def test_a_wrong_value_inside_a_quantiser_is_found_at_its_path(tmp_path: Path) -
     assert found == [("tokenizer.quantizer.codebook_size", 64), ("tokenizer.quantizer.decai", 67)]
 
 
+@pytest.mark.parametrize("kind", ["{a: 1}", "[patchify]", "5"])
+def test_a_stem_whose_kind_is_no_word_is_one_problem_in_a_model_with_patches_of_its_own(
+    tmp_path: Path, kind: str
+) -> None:
+    model = f"{{kind: swin, width: 16, depths: [1, 1], heads: [2, 2], window: 2, stem: {{kind: {kind}}}}}"
+    text = GOOD.replace("{kind: vit, width: 96, depth: 4, heads: 4, stem: {kind: conv2x2}}", model)
+    # mtm cannot hide patches that such a model merges.
+    assert [problem.path for problem in problems_of(tmp_path, text)] == ["model.stem.kind", "objective.kind"]
+
+
 def test_a_word_of_another_tool_is_understood(tmp_path: Path) -> None:
     assert _one(tmp_path, "lr: 1.5e-3", "learning_rate: 1.5e-3")[3] == "unknown field; did you mean lr?"
 
@@ -114,6 +135,15 @@ def test_all_problems_come_at_once_in_reading_order(tmp_path: Path) -> None:
     text = text.replace("lr: 1.5e-3", "lr: 1e-3").replace("severity: 3", "severity: 9")
     lines = [problem.line for problem in problems_of(tmp_path, text, ["seeds=[]"])]
     assert lines == [4, 6, 22, 28, None]
+
+
+@pytest.mark.parametrize(("policy", "words"), [("{kind: mixup}", "write [{kind: ...}]"), ("mixup", "a list of steps")])
+def test_a_policy_that_is_no_list_is_told_to_be_one(tmp_path: Path, policy: str, words: str) -> None:
+    head, rest = GOOD.split("augment:")
+    text = f"{head}augment: {policy}\nobjective:{rest.split('objective:')[1]}"
+    problems = problems_of(tmp_path, text)
+    assert [problem.path.split(".")[0] for problem in problems] == ["augment"]
+    assert words in problems[0].message
 
 
 def test_one_policy_for_both_phases_is_complained_about_once(tmp_path: Path) -> None:

@@ -1,15 +1,19 @@
 """The metrics that the language knows of a stage are those that its results have."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 
+from tests.objectives.test_compiled import SMALL, batch_for, built
 from tests.spec.specs import GOOD, read, write
 from tests.spec.sweeps import sweep, sweep_problems
 from tokexp.data.base import Batch
 from tokexp.evaluation.base import accuracies
-from tokexp.spec.metric_words import ACCURACIES, HELD_OUT, metric_words
+from tokexp.spec.metric_words import ACCURACIES, HELD_OUT, metric_words, pretrained_words
+from tokexp.spec.objectives import ObjectiveSpec
 from tokexp.spec.sweep_reading import read_sweep
 from tokexp.tasks.held_out import measure
 
@@ -33,9 +37,31 @@ def test_held_out_images_give_the_names_that_validation_promises() -> None:
 
 def test_a_task_with_terms_or_of_an_unknown_stage_may_report_anything(tmp_path: Path) -> None:
     experiment = read(tmp_path).experiment
-    assert metric_words(experiment, "pretrain") is None
     assert metric_words(experiment, "tokenizer") is None
+    with_term = read(tmp_path, GOOD, ["objective.terms=[{kind: token_prop}]"]).experiment
+    assert metric_words(with_term, "pretrain") is None
     assert metric_words(experiment, "probe") == ACCURACIES | {"select_top1", "lr"}
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_objectives_report_what_the_language_knows_of_them(kind: str) -> None:
+    objective = built(kind)
+    spec: Any = TypeAdapter(ObjectiveSpec).validate_python({"kind": kind, **SMALL[kind]})
+    output = objective(batch_for(objective, kind, 0), torch.Generator().manual_seed(0))
+    assert pretrained_words(spec) == (None if kind == "dtm" else {"loss", "lr", *output.metrics})
+
+
+def test_a_misspelt_metric_of_the_pretraining_is_found(tmp_path: Path) -> None:
+    text = "grid: {tasks.finetune.train.lr: [0.1, 0.2]}\nmetrics: [{name: pretrain/acuracy, direction: maximize}]"
+    [problem] = sweep_problems(tmp_path, text)
+    assert "pretrain reports no acuracy; did you mean accuracy?" in problem.message
+    assert sweep_problems(tmp_path, text.replace("acuracy", "mask_ratio")) == []
+
+
+def test_one_of_several_objectives_may_bring_the_metric(tmp_path: Path) -> None:
+    text = "cases: {plain: {}, with: {objective.terms: [{kind: token_prop}]}}\n"
+    text += "metrics: [{name: pretrain/token_prop, direction: minimize}]"
+    assert sweep_problems(tmp_path, text) == []
 
 
 def test_averaged_weights_and_held_out_images_add_their_metrics(tmp_path: Path) -> None:

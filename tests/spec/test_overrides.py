@@ -91,7 +91,8 @@ def test_one_policy_for_both_phases_is_spread_when_one_is_set() -> None:
     [
         ("a", "has no '='"), ("", "has no '='"), ("=1", "is not a path"), ("a..b=1", "is not a path"),
         (".a=1", "is not a path"), ("a.=1", "is not a path"), ("a. b=1", "is not a path"), ("a=", "no value"),
-        ("a=  ", "no value"), ("a=[1", "not YAML"), ("a=# x", "no value"), ("a=1\n---\n2", "second document"),
+        ("a=  ", "no value"), ("a=[1", "not YAML"), ("a=\t5", "a tab"), ("a=# x", "no value"),
+        ("a=1\n---\n2", "second document"),
         ("a=!!python/name:x y", "is not allowed"), ("a=.nan", "finite"), ("a=\x00", "control character"),
         ("l.7=1", "a position from 0 to 1"), ("l.x=1", "a position from 0 to 1"), ("s.x=1", "single value"),
         ("extends=[x]", "named in files only"), ("a={b: 1, b: 2}", "written twice"), ("l.0.x=1", "single value"),

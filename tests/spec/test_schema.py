@@ -93,7 +93,7 @@ def test_all_blocks_list_their_kinds_with_what_they_are() -> None:
     found = kinds()
     assert set(found) == {
         "data", "tokenizer", "codec", "reduce", "stem", "model", "augment", "objective", "terms", "tasks", "evaluate",
-        "sampler", "pruner",
+        "sampler", "pruner", "quantizer", "target", "grouper",
     }  # fmt: skip
     assert "mtm" in dict(found["objective"])
     assert dict(found["model"])["vit"]

@@ -74,12 +74,29 @@ def test_a_block_is_pointed_at_by_its_key_and_a_value_by_itself() -> None:
         ("a: @x\n", 1, 4, "not YAML"),
         ("a: 'x\n", 2, 1, "not YAML"),
         ("%YAML 9.9\n---\na: 1\n", 1, 1, "not YAML"),
+        ("a: 1\nname:good\nb: 2\n", 2, 1, "no colon with a space behind it follows 'name:good'"),
+        ("a: 1\nb:\u00a0good\nc: 2\n", 2, 3, "U+00A0 looks like a space"),
+        ("a: 1\nb\uff1a good\nc: 2\n", 2, 2, "U+FF1A looks like a colon"),
+        ("a:\n\u00a0\u00a0b:\n    - 1\n  c: 2\n", 2, 1, "U+00A0 looks like a space"),
+        ("a: {kind:digits}\n", 1, 5, "a space is needed after the colon of kind:digits"),
     ],
 )
 def test_what_misleads_is_refused_with_its_place(text: str, line: int, column: int, words: str) -> None:
     problem = _only(text)
     assert (problem.line, problem.column) == (line, column)
     assert words in problem.message
+
+
+def test_text_in_other_letters_is_not_blamed_for_a_mistake_elsewhere() -> None:
+    problem = _only("a: gr\u00f6\u00dfe\u00a0x\nb: [1\n")
+    assert "did not find expected" in problem.message
+
+
+def test_a_block_with_a_merge_key_is_not_called_incomplete() -> None:
+    root, problems = _parse("a: {<<: {b: 1}, c: 2}\n")
+    assert root is not None
+    assert [problem.message for problem in problems] == ["merge keys (<<) are not read; use extends or ${...}"]
+    assert root.value["a"].value is FAULTY
 
 
 def test_several_problems_are_all_reported_and_the_rest_is_read() -> None:

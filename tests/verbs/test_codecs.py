@@ -73,6 +73,7 @@ def test_fit_prints_a_table_and_writes_nothing_unless_told_to(stored: Path, caps
     shown = capsys.readouterr()
     assert "bytes/image" in shown.out
     assert "uniform 5.907" in shown.out
+    assert "taken: rans0, as asked" in shown.out
     assert "nothing is written" in shown.err
     assert sorted(stored.parent.iterdir()) == before
 

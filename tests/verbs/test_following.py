@@ -41,6 +41,22 @@ def test_logs_and_cancel_answer_with_the_whole_ref(workspace, capsys):
         assert json.loads(capsys.readouterr().out)["ref"] == record.ref
 
 
+def test_logs_of_what_has_not_been_started_say_so(workspace, capsys):
+    record = recorded_run(workspace)
+    assert following.logs("recorded", workspace.root, follow=False, json=False) == 0
+    assert capsys.readouterr().err == f"no stage of {record.ref} has been started yet\n"
+
+
+def test_a_state_is_the_same_word_for_all_runs_and_for_one(workspace, capsys):
+    record = recorded_run(workspace, seeds=(0,))
+    following.status(None, workspace.root, json=True)
+    counted = json.loads(capsys.readouterr().out)["runs"][0]["states"]
+    following.status(record.ref, workspace.root, json=True)
+    states = [stage["state"] for stage in json.loads(capsys.readouterr().out)["stages"]]
+    assert counted == {"to do": len(states)}
+    assert set(states) == {"to do"}
+
+
 def test_events_are_told_in_words():
     assert following._event_text({"e": "resumed", "step": 7}) == "resumed at step 7"
     assert following._event_text({"e": "done", "seconds": 75.0}) == "done in 1 min 15 s"

@@ -158,13 +158,24 @@ def test_a_slice_and_a_merge_give_back_the_whole(
     assert TokenStore.open(tmp_path / "c.tokens").labels.tolist() == [0, 2]
 
 
+@pytest.mark.parametrize(("codec", "level"), [("rans_context:best", "best"), ("zstd:3", 3)])
+def test_slices_and_merges_keep_the_level_of_the_codec_that_may_be_given(
+    codec: str, level: object, stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [tmp_path / f"{name}.tokens" for name in "abc"]
+    asked(capsys, "slice", stored, files[0], "--codec", codec)
+    asked(capsys, "slice", files[0], files[1], "--range", "0:3")
+    asked(capsys, "merge", files[0], files[1], "--output", files[2])
+    assert [TokenStore.open(file).codec["level"] for file in files] == [level] * 3
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["slice", "IN", "OUT", "--range", "3"], "--range"),
         (["slice", "IN", "OUT", "--classes", "1,x"], "--classes"),
         (["slice", "IN", "OUT", "--classes", "5-2"], "a range goes up"),
-        (["slice", "IN", "OUT", "--codec", "zip"], "'zip' is no codec"),
+        (["slice", "IN", "OUT", "--codec", "zip"], "no codec 'zip'"),
         (["slice", "IN", "IN"], "exists already"),
         (["slice", "IN", "out.bin"], "must end in .tokens"),
         (["merge", "IN", "--output", "OUT"], "two or more"),

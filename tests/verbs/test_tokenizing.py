@@ -99,7 +99,7 @@ def test_odd_images_are_encoded_and_broken_ones_listed_and_counted(
     root = odd_folder(tmp_path / "odd")
     assert encode(tmp_path, root) == 1
     printed = capsys.readouterr()
-    assert "4 images of 12 cannot be read" in printed.err
+    assert "4 images of 12 cannot be read (repair or remove them, or set data.corrupt: skip)" in printed.err
     assert "bad-empty.jpg' (the file is empty)" in printed.err
     assert not (tmp_path / "out").exists()
     assert encode(tmp_path, root, "data.corrupt=skip") == 0
@@ -110,6 +110,14 @@ def test_odd_images_are_encoded_and_broken_ones_listed_and_counted(
     assert TokenStore.open(tmp_path / "out" / "set.tokens").num_images == 8
     following.status(found["ref"], tmp_path / "workspace", False)
     assert "4 images left out, which cannot be read" in capsys.readouterr().out
+
+
+def test_names_of_skipped_images_take_one_line_each_whatever_is_in_them(tmp_path: Path) -> None:
+    root = flat(tmp_path / "set")
+    (root / "a\nb\t.png").write_bytes(b"nothing")
+    assert encode(tmp_path, root, "data.corrupt=skip") == 0
+    listed = (tmp_path / "out" / "set.skipped.txt").read_text()
+    assert [line.split("\t")[0] for line in listed.splitlines()] == [r"a\nb\t.png"]
 
 
 def test_every_stage_of_a_workspace_uses_one_search_for_broken_images(tmp_path: Path) -> None:

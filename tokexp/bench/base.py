@@ -129,8 +129,8 @@ def bench_names() -> list[str]:
     return sorted(module.name for module in iter_modules(package.__path__) if module.name != "base")
 
 
-def run_bench(name: str, data: Path | None = None) -> list[BenchRow]:
-    """Run a benchmark, on data of a folder if it takes any. Raises InputError for an unknown one."""
+def find_bench(name: str, data: Path | None = None) -> Callable[..., list[BenchRow]]:
+    """Return what measures a benchmark. Raises InputError for an unknown one, and for one that takes no `data`."""
     names = bench_names()
     if name not in names:
         near = get_close_matches(name, names, n=1)
@@ -139,5 +139,11 @@ def run_bench(name: str, data: Path | None = None) -> list[BenchRow]:
     rows = import_module(f"tokexp.bench.{name}").rows
     if data is not None and not signature(rows).parameters:
         raise InputError(f"the benchmark {name!r} takes no data: leave out --data")
-    found: list[BenchRow] = rows() if data is None else rows(data)
+    found: Callable[..., list[BenchRow]] = rows
     return found
+
+
+def run_bench(name: str, data: Path | None = None) -> list[BenchRow]:
+    """Run a benchmark, on data of a folder if it takes any. Raises what `find_bench` raises."""
+    rows = find_bench(name, data)
+    return rows() if data is None else rows(data)

@@ -36,25 +36,21 @@ tasks:
   finetune: {kind: classify, init: scratch, train: {epochs: 40, batch_size: 128, lr: 1.0e-3}}
 track: {enabled: false}
 """
-STATIC = """\
+HEAD = """\
 schema: 1
 name: bench
 experiment: experiment.yaml
+"""
+DISTINCT = f"""{HEAD}\
 grid:
   tasks.finetune.train.lr: [LRS]
+"""
+STATIC = f"""{DISTINCT}\
   tasks.finetune.train.weight_decay: [0.0, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.09]
 """
-DISTINCT = """\
-schema: 1
-name: bench
-experiment: experiment.yaml
-grid:
-  tasks.finetune.train.lr: [LRS]
-"""
-SEARCH = """\
-schema: 1
-name: bench
-experiment: experiment.yaml
+SEARCH = (
+    HEAD
+    + """\
 space:
   tasks.finetune.train.lr: {float: [1.0e-4, 1.0e-2], log: true}
   tasks.finetune.train.weight_decay: {float: [0.0, 0.1]}
@@ -64,6 +60,7 @@ sampler: {kind: tpe}
 pruner: {kind: threshold, stage: finetune, metric: loss, upper: 1000}
 budget: {trials: COUNT, parallel: 16}
 """
+)
 
 
 class InstantLauncher(Launcher):

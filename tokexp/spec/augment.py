@@ -1,6 +1,6 @@
 """The `augment` block: policies of steps on token batches (or pixels), and the training of TokenAdapt.
 
-Sources: SeiT++ sections 3.2 to 3.4 and supplement C (TokenAdapt, ColorAdapt); SeiT appendix (Token-EDA, Emb-Noise,
+Sources: SeiT++ section 3.3 and supplement C (TokenAdapt, ColorAdapt); SeiT appendix (Token-EDA, Emb-Noise,
 Token-CutMix); where the released code differs from the paper, the preset `released` holds its values.
 """
 

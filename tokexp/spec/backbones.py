@@ -55,6 +55,10 @@ class BackboneSpec(Spec):
         """Number of blocks."""
         raise NotImplementedError
 
+    def tuned(self) -> Self:
+        """Return the model of the tasks that start from a pre-training of this one: the same, unless a kind differs."""
+        return self
+
     def label(self) -> str:
         """Return kind and size in a word."""
         raise NotImplementedError

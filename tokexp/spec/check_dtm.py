@@ -6,12 +6,13 @@ from math import prod
 from tokexp.spec.base import field_value
 from tokexp.spec.bootstrap import Byol
 from tokexp.spec.check_backbones import patch_work
-from tokexp.spec.check_objectives import FEWEST_PATCHES, MOVING_STEPS
+from tokexp.spec.check_objectives import FEWEST_PATCHES, MOVING_STEPS, modulated_blocks
+from tokexp.spec.check_positions import inside_encoder
 from tokexp.spec.check_training import PIXEL_STEPS, TOKEN_STEPS, placed_steps
 from tokexp.spec.distill import Dtm
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.findings import Finding
-from tokexp.spec.grids import model_sides, overlapping
+from tokexp.spec.grids import image_side, model_sides, overlapping
 from tokexp.spec.masked import Beit, Mim
 from tokexp.spec.masked_autoencoding import Mae
 from tokexp.spec.morphing import Bipartite, Downsample, KMeans, MorphingSpec
@@ -81,6 +82,10 @@ def _check_masks(spec: Experiment, objective: Dtm | Mae | Data2vec) -> Iterator[
             f"{objective.blocks.smallest} given; only {objective.predicted(patches)} of {patches} patches are masked"
         )
         yield Finding(path, message, (*_GRID_OF, path, ("objective", "ratio")))
+    if isinstance(objective, Data2vec) and objective.layer == "ffn" and modulated_blocks(spec):
+        path = ("objective", "layer")
+        message = "ffn given; it is what the MLPs of plain blocks give, and model.stem.blocks puts a norm behind them; "
+        yield Finding(path, message + "write layer: block, or leave stem.blocks out", (path, _KIND, _STEM))
     if isinstance(objective, Data2vec) and objective.top_blocks > spec.model.blocks:
         path = ("objective", "top_blocks")
         message = f"{objective.top_blocks} given; the model has {spec.model.blocks} blocks"
@@ -125,7 +130,11 @@ def _check_groups(spec: Experiment, morphing: MorphingSpec, path: Path) -> Itera
     rows, columns = _patches(spec)
     if not rows * columns:
         return
-    grouper = morphing.grouper
+    grouper, inside = morphing.grouper, inside_encoder(morphing.grouper)
+    if inside is not None and isinstance(spec.objective, Byol):
+        where = (*path, "grouper", "kind")
+        message = f"{inside} given; it would merge patches inside the average that byol itself learns from"
+        yield Finding(where, message + "; choose a grouper of its output, such as bipartite", (where, _KIND))
     if isinstance(grouper, Downsample) and (rows % grouper.factor or columns % grouper.factor):
         where = (*path, "grouper", "factor")
         message = f"{grouper.factor} given; squares of that side do not tile {rows} x {columns} patches"
@@ -139,11 +148,23 @@ def _check_groups(spec: Experiment, morphing: MorphingSpec, path: Path) -> Itera
             yield Finding(where, message, (*_GRID_OF, where, (*path, "schedule", "removed")))
 
 
+def _check_tower(spec: Experiment, target: TimmTarget, path: Path) -> Iterator[Finding]:
+    """Yield patches of a tower that are not those of the model, where both are known."""
+    (rows, columns), patch = _patches(spec), target.patch_side()
+    side = image_side(spec) // patch if patch else 0
+    if patch and rows and (side, side) != (rows, columns):
+        where = (*path, "patch_size")
+        message = f"patches of {patch} pixels are {side} x {side} of an image, and the model has {rows} x {columns}; "
+        yield Finding(where, message + "morphing needs one for one", (where, (*path, "model"), *_GRID_OF))
+
+
 def _check_target(spec: Experiment, target: object, path: Path) -> Iterator[Finding]:
     if isinstance(target, TimmTarget) and spec.model.input == "tokens":
         where = (*path, "kind")
         message = "timm given; its models read pixels, and this one stored tokens: choose momentum, or teacher"
         yield Finding(where, message, (where, _INPUT))
+    elif isinstance(target, TimmTarget):
+        yield from _check_tower(spec, target, path)
     if not isinstance(target, TeacherTarget) or target.origin.experiment is not None:
         return
     stage, where = target.origin.stage, (*path, "from", "stage")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from math import floor, prod
 
+from tokexp.spec.evaluation import TokenSimilarity
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.findings import Finding
 from tokexp.spec.grids import image_side, model_sides
@@ -17,8 +18,11 @@ _GRID: tuple[Path, ...] = (("data",), ("tokenizer",), _INPUT, ("model", "grid"),
 def check_evaluation(spec: Experiment) -> Iterator[Finding]:
     """Yield tests of patches that nothing could be found out by."""
     for name, evaluation in spec.evaluate.items():
+        path = ("evaluate", name)
         if isinstance(evaluation, SpatialInconsistency):
-            yield from _check_patches(spec, evaluation, ("evaluate", name))
+            yield from _check_patches(spec, evaluation, path)
+        elif isinstance(evaluation, TokenSimilarity) and _of_model(spec) == (1, 1):
+            yield _one_patch(path)
 
 
 def _check_patches(spec: Experiment, test: SpatialInconsistency, path: Path) -> Iterator[Finding]:
@@ -33,16 +37,25 @@ def _check_patches(spec: Experiment, test: SpatialInconsistency, path: Path) -> 
         return
     rows, columns = _grid(spec, test)
     if rows * columns == 1:
-        yield Finding((*path, "kind"), "this compares patches of an image; there is one", (path, *_GRID))
+        yield _one_patch(path)
     elif rows * columns:
         yield from _check_groups(test, rows, columns, path)
 
 
+def _one_patch(path: Path) -> Finding:
+    return Finding((*path, "kind"), "this compares patches of an image; there is one", (path, *_GRID))
+
+
+def _of_model(spec: Experiment) -> tuple[int, int]:
+    """Return the grid of the model's patches, (0, 0) where it is not known from the spec."""
+    sides = model_sides(spec)
+    return spec.model.patch_grid(sides) if all(sides) else (0, 0)
+
+
 def _grid(spec: Experiment, test: SpatialInconsistency) -> tuple[int, int]:
-    """Return the grid of patches, (0, 0) where it is not known from the spec."""
+    """Return the grid of the patches that are tested, (0, 0) where it is not known from the spec."""
     if test.encoder is None:
-        sides = model_sides(spec)
-        return spec.model.patch_grid(sides) if all(sides) else (0, 0)
+        return _of_model(spec)
     patch = test.encoder.patch_size
     side = image_side(spec) // patch if patch else 0
     return side, side

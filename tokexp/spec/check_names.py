@@ -9,7 +9,7 @@ from tokexp.spec.conditions import holds
 from tokexp.spec.evaluation import Clean
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.findings import Finding
-from tokexp.spec.metric_words import HELD_OUT, metric_words, trained_words
+from tokexp.spec.metric_words import HELD_OUT, metric_words, pretrained_words, trained_words
 from tokexp.spec.searching import NoPruner
 from tokexp.spec.sweep import SweepMetric, SweepSpec
 from tokexp.spec.tasks import Classify, Probe, TaskSpec
@@ -68,7 +68,8 @@ def _parts(experiment: Experiment) -> tuple[object, ...]:
     """Return what an experiment's stages depend on, so that each set of stages is looked at once."""
     tests = tuple((name, test.kind, test.split) for name, test in experiment.evaluate.items())
     targets = field_value(experiment.objective, "targets")
-    has = (experiment.tokenizer is None, experiment.objective is None, experiment.model.input, targets)
+    trained = experiment.objective is None, pretrained_words(experiment.objective)
+    has = (experiment.tokenizer is None, trained, experiment.model.input, targets)
     reduce = None if experiment.storage.reduce is None else experiment.storage.reduce.kind
     tasks = tuple((name, task.kind, *_reporting(task)) for name, task in experiment.tasks.items())
     return (tasks, tests, id(experiment.augment), has, reduce, experiment.until)

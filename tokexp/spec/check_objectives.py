@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from math import prod
 
+from tokexp.spec.base import field_value
 from tokexp.spec.check_coefficients import check_coefficients
 from tokexp.spec.check_training import placed_steps
 from tokexp.spec.context_autoencoding import Cae
@@ -11,6 +12,7 @@ from tokexp.spec.findings import Finding
 from tokexp.spec.grids import model_sides, overlapping, stored_sides
 from tokexp.spec.masked import Beit
 from tokexp.spec.objectives import Mtm
+from tokexp.spec.permuted import Mapet, Pim
 from tokexp.spec.token_targets import PredictsTokens
 from tokexp.spec.yaml_tree import Path
 
@@ -23,6 +25,12 @@ MOVING_STEPS = frozenset({"pixel_rrc", "mixup", "token_cutmix"})
 _DATA, _TOKENIZER, _STEM = ("data",), ("tokenizer",), ("model", "stem")
 _INPUT, _GRID, _KIND = ("model", "input"), ("model", "grid"), ("objective", "kind")
 _BECAUSE: tuple[Path, ...] = (_KIND, _STEM, _GRID, _DATA, _TOKENIZER, _INPUT)
+_BLOCKS = ("model", "stem", "blocks")
+
+
+def modulated_blocks(spec: Experiment) -> bool:
+    """Say whether some of the model's blocks end with a norm of MoTo's, so that they are no plain ones."""
+    return bool(field_value(spec.model.stem, "blocks", ()))
 
 
 def check_objective(spec: Experiment) -> Iterator[Finding]:
@@ -44,13 +52,20 @@ def check_objective(spec: Experiment) -> Iterator[Finding]:
         message = f"{kind} needs patches that do not overlap, or hidden ones are seen by their neighbours; "
         message += "write stem: {kind: conv2x2}, or patchify"
         yield Finding(_STEM, message, (_KIND, _STEM, _INPUT))
-        return
-    sides = model_sides(spec)
+    elif isinstance(objective, (Pim, Mapet)) and modulated_blocks(spec):
+        message = f"{kind} runs two streams through plain blocks; these end with a norm of their own, so leave them out"
+        yield Finding(_BLOCKS, message, (_KIND, _STEM))
+    else:
+        yield from _check_patches(spec, objective)
+
+
+def _check_patches(spec: Experiment, objective: Mtm | PredictsTokens) -> Iterator[Finding]:
+    kind, sides = objective.kind, model_sides(spec)
     if not all(sides):
         return
     grid = spec.model.patch_grid(sides)
     tokens = stored_sides(spec)
-    if not reads_tokens and all(tokens) and grid != tokens:
+    if spec.model.input == "pixels" and all(tokens) and grid != tokens:
         message = f"{kind} predicts one token for every patch: these are {grid[0]} x {grid[1]} patches, "
         message += f"and the tokenizer gives {tokens[0]} x {tokens[1]} tokens"
         yield Finding(_STEM, message, _BECAUSE)

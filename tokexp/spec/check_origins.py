@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 from tokexp.errors import Problem, SpecError
 from tokexp.spec.canonical import digest
 from tokexp.spec.check_dtm import morphing_place
+from tokexp.spec.check_positions import has_relative_positions, inside_encoder
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.file_memory import FileMemory
 from tokexp.spec.findings import Finding
-from tokexp.spec.morphing_terms import target_of
+from tokexp.spec.grids import model_sides, read_sides, stem_fault
+from tokexp.spec.morphing_terms import morphing_of, target_of
 from tokexp.spec.overrides import SET
 from tokexp.spec.teachers import Origin, TeacherTarget
 from tokexp.spec.validating import placed
@@ -82,10 +84,31 @@ def misfits(student: Experiment, origin: Origin, other: Experiment) -> Iterator[
     elif not other.model.KEEPS_PATCHES:
         does = f"trains a {other.model.kind} in {origin.stage}, which keeps no single patches"
         yield "stage", f"{where} {does}; teach by a vit"
+    elif (merging := inside_encoder(getattr(morphing_of(student.objective), "grouper", None))) and (
+        has_relative_positions(other)
+    ):
+        does = f"trains a vit with biases of relative position, and the grouper {merging} merges patches between blocks"
+        yield "stage", f"{where} {does}; teach by one with positions: absolute"
     elif other.model.input != student.model.input:
         yield "stage", f"{where} trains an encoder of {other.model.input}, and this model reads {student.model.input}"
     elif other.model.input == "tokens" and _certainly_differ(student, other):
         yield "stage", OTHER_TOKENS.format(where)
+    elif unlike := _unlike_patches(student, other):
+        yield "stage", f"{where} trains an encoder {unlike}; morphing needs one patch for one"
+
+
+def _unlike_patches(student: Experiment, other: Experiment) -> str:
+    """Return how another encoder cuts what the student reads, where that is known to differ from the student's way."""
+    own, read = model_sides(student), read_sides(student.model_copy(update={"model": other.model}))
+    if not all(own) or not all(read):
+        return ""
+    if own != read:
+        return f"of {read[0]} x {read[1]} tokens, and this model reads {own[0]} x {own[1]}"
+    fault = stem_fault(other.model, read)
+    if fault:
+        return f"that cannot cut {read[0]} x {read[1]} {student.model.input}: {fault}"
+    theirs, ours = other.model.patch_grid(read), student.model.patch_grid(own)
+    return "" if theirs == ours else f"of {theirs[0]} x {theirs[1]} patches, and this model has {ours[0]} x {ours[1]}"
 
 
 OTHER_TOKENS = "{} trains an encoder of another tokenizer's tokens; use the same tokenizer"

@@ -145,9 +145,12 @@ def _cycle(needs: Mapping[str, list[str]], start: str) -> list[str]:
 
 def _check_twice(sweep: SweepSpec) -> Iterator[Finding]:
     metrics = [metric.name for metric in sweep.metrics]
+    first: dict[int, int] = {}
+    for number, seed in enumerate(sweep.seeds):  # There may be thousands: not each with all before it.
+        if first.setdefault(seed, number) != number:
+            yield Finding(("seeds", number), f"{seed} is written twice; keep one of them", (("seeds",),))
     written: list[tuple[Path, Any, Sequence[Any]]]
-    written = [(("seeds", number), seed, sweep.seeds[:number]) for number, seed in enumerate(sweep.seeds)]
-    written += [(("metrics", number, "name"), name, metrics[:number]) for number, name in enumerate(metrics)]
+    written = [(("metrics", number, "name"), name, metrics[:number]) for number, name in enumerate(metrics)]
     for path, dimension in sweep.space.items():
         choices = dimension.choice if isinstance(dimension, Choice) else ()
         written += [(("space", path, "choice", at), value, choices[:at]) for at, value in enumerate(choices)]

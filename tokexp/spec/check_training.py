@@ -1,6 +1,6 @@
 """Combinations of policies, batches and resources that cannot work."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 from tokexp.spec.augment import (
@@ -9,8 +9,10 @@ from tokexp.spec.augment import (
     OneOf,
     Sometimes,
     TokenAdapt,
+    TokenCrop,
     TokenCutmix,
     TokenEda,
+    TokenRrc,
     inner_lists,
     walk_steps,
 )
@@ -18,6 +20,7 @@ from tokexp.spec.base import Spec, field_value
 from tokexp.spec.data import GivenTokens
 from tokexp.spec.experiment import Experiment
 from tokexp.spec.findings import Finding
+from tokexp.spec.grids import stored_sides
 from tokexp.spec.tasks import Classify
 from tokexp.spec.train import TrainSpec
 from tokexp.spec.yaml_tree import Path
@@ -61,9 +64,10 @@ def check_policies(spec: Experiment) -> Iterator[Finding]:
         for where, step in placed_steps(policy, path):
             yield from _misplaced(spec, where, step)
         if spec.model.input == "tokens":
-            late, _ = _late(policy, path, False)
+            late, _ = _late(policy, path, False, TokenEda, _looks_up)
             message = "token_eda changes indices; put it before the steps that change embeddings"
             yield from (Finding(where, message, (path,)) for where in late)
+            yield from _check_adapt(spec, policy, path)
 
 
 def _misplaced(spec: Experiment, path: Path, step: Spec) -> Iterator[Finding]:
@@ -77,21 +81,43 @@ def _misplaced(spec: Experiment, path: Path, step: Spec) -> Iterator[Finding]:
         yield Finding(path, message, (*because, ("data", "kind")))
 
 
-def _late(steps: tuple[Spec, ...], path: Path, embedded: bool, single: bool = False) -> tuple[list[Path], bool]:
-    """Return the paths of token_eda steps that follow a look-up, and whether tokens are looked up at the end."""
+def _check_adapt(spec: Experiment, policy: tuple[Spec, ...], path: Path) -> Iterator[Finding]:
+    """Yield token_adapt after a crop: its networks read whole stored grids."""
+    stored, grid = stored_sides(spec), spec.model.grid
+    if grid is None or not all(stored) or stored == (grid, grid):
+        return
+    late, _ = _late(policy, path, False, TokenAdapt, _crops)
+    message = f"token_adapt reads the whole stored grid, {stored[0]} x {stored[1]}, and a step before it leaves "
+    message += f"{grid} x {grid}; put it first, or into a half of its own"
+    yield from (Finding(where, message, (path, ("model", "grid"), ("tokenizer",), ("data",))) for where in late)
+
+
+def _looks_up(step: Spec) -> bool:
+    return not isinstance(step, TokenEda)
+
+
+def _crops(step: Spec) -> bool:
+    return isinstance(step, (TokenRrc, TokenCrop, TokenAdapt))
+
+
+def _late(
+    steps: tuple[Spec, ...], path: Path, done: bool, wanted: type[Spec], does: Callable[[Spec], bool],
+    single: bool = False,
+) -> tuple[list[Path], bool]:  # fmt: skip
+    """Return the paths of `wanted` steps that follow one that does what they cannot, and whether one did at the end."""
     late: list[Path] = []
     for number, step in enumerate(steps):
         here = path if single else (*path, number)
-        inner = branches(step)
-        if isinstance(step, TokenEda):
-            late += [here] if embedded else []
-        elif not inner:
-            embedded = True
+        inner, one = branches(step), isinstance(step, OneOf)
+        if not inner:
+            late += [here] if done and isinstance(step, wanted) else []
+            done = done or does(step)
         else:
-            results = [_late(part, (*here, *below), embedded, isinstance(step, OneOf)) for below, part in inner]
+            results = [_late(part, (*here, *below), done, wanted, does, one) for below, part in inner]
             late += [where for found, _ in results for where in found]
-            embedded = any(after for _, after in results)
-    return late, embedded
+            # Halves are joined as a policy ends: looked up, on the model's grid.
+            done = isinstance(step, Halves) or any(after for _, after in results)
+    return late, done
 
 
 PHASE_BLOCKS = ("tokenizer", "augment", "objective", "tasks")

@@ -54,7 +54,7 @@ _INPUT, _GRID = ("model", "input"), ("model", "grid")
 def check(experiment: Experiment, *, origins: bool = True) -> list[Finding]:
     """Return all impossible combinations of a valid experiment; without `origins`, other experiments are not read."""
     looks = [look for _, look in CHECKS if origins or look is not check_origins]
-    return [finding for look in looks for finding in look(experiment)]
+    return [finding for look in (*looks, _check_seeds) for finding in look(experiment)]
 
 
 def _check_input(spec: Experiment) -> Iterator[Finding]:
@@ -180,6 +180,14 @@ def _check_parts(spec: Experiment) -> Iterator[Finding]:
             yield Finding((*path, "split"), message, (path, ("data", "select_fraction"), ("data", "kind")))
 
 
+def _check_seeds(spec: Experiment) -> Iterator[Finding]:
+    """Yield seeds that are written twice. None of CHECKS, which the points of sweeps run: sweeps look at their own."""
+    first: dict[int, int] = {}
+    for number, seed in enumerate(spec.seeds):
+        if first.setdefault(seed, number) != number:
+            yield Finding(("seeds", number), f"{seed} is written twice; keep one of them", (("seeds",),))
+
+
 CHECKS: tuple[tuple[tuple[str, ...], Callable[[Experiment], Iterator[Finding]]], ...] = (
     (("data", "tokenizer", "storage", "model", "until"), _check_input),
     (("data", "until"), _check_data),
@@ -193,10 +201,10 @@ CHECKS: tuple[tuple[tuple[str, ...], Callable[[Experiment], Iterator[Finding]]],
     (("model", "augment", "objective"), check_targets),
     (("data", "tokenizer", "model", "objective", "tasks", "seeds"), check_learning),
     (("data", "tokenizer", "model", "objective"), check_origins),
-    (("model", "objective"), check_positions),
+    (("model", "objective", "evaluate"), check_positions),
     (("data", "objective", "tasks", "evaluate"), _check_parts),
     (("data", "tokenizer", "model", "evaluate"), check_evaluation),
-    (("data", "model", "augment"), check_policies),
+    (("data", "tokenizer", "model", "augment"), check_policies),
     (("data", "model", "objective", "tasks"), check_terms),
     (("resources",), check_resources),
     (("objective", "tasks"), check_validation),

@@ -51,8 +51,9 @@ def read_cluster(file: str | FilePath, overrides: Sequence[str] = ()) -> ReadClu
 def is_cluster(file: str | FilePath) -> bool:
     """Say whether a file is a cluster profile: more of its fields are those of profiles than those of experiments.
 
-    A field counts for what it is nearest to, so that a misspelt one does not make a profile an experiment. A sweep, or
-    a file that cannot be read, is none.
+    A field counts for what it is nearest to, so that a misspelt one does not make a profile an experiment. One with
+    nothing but `resources`, which both have, is a profile: no experiment can do with that. A sweep, or a file that
+    cannot be read, is none.
     """
     try:
         written = open_document(file).tree.value
@@ -61,4 +62,4 @@ def is_cluster(file: str | FilePath) -> bool:
     profile, experiment = set(fields_of(ClusterSpec)), set(fields_of(Experiment))
     names = [nearest(name, profile | experiment) for name in written]
     only = [sum(name in fields for name in names) for fields in (profile - experiment, experiment - profile)]
-    return "experiment" not in written and only[0] > only[1]
+    return "experiment" not in written and (only[0] > only[1] or (only == [0, 0] and "resources" in names))

@@ -9,7 +9,10 @@ from tokexp.errors import Problem
 MAX_BYTES = 1_000_000
 """Largest spec file."""
 
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffe\uffff\ud800-\udfff\uf8f0\uf8f1]")
+_LINE_ENDS = {"\x85": "next line", "\u2028": "line separator", "\u2029": "paragraph separator"}
+"""Characters that end a line in YAML and in no editor: places after them would be wrong."""
+
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029\ufffe\uffff\ud800-\udfff\uf8f0\uf8f1]")
 
 
 def read_text(path: Path, shown: str, problems: list[Problem]) -> str | None:
@@ -32,7 +35,8 @@ def read_text(path: Path, shown: str, problems: list[Problem]) -> str | None:
         return None
     if (control := _CONTROL.search(text)) is not None:
         line, column = _position(text[: control.start()])
-        message = f"the control character U+{ord(control[0]):04X}; remove it"
+        kind = _LINE_ENDS.get(control[0], "control")
+        message = f"the {kind} character U+{ord(control[0]):04X}; remove it"
         problems.append(Problem(shown, "", message, line, column))
         return None
     return text

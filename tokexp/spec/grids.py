@@ -57,7 +57,7 @@ def model_sides(spec: Experiment) -> tuple[int, int]:
 
 def stem_fault(model: BackboneSpec, sides: tuple[int, int]) -> str:
     """Return why the model's stem cannot cut a grid of these sides into patches; nothing where it can."""
-    return next((fault for side in sides if (fault := model.stem.fault(side))), "")
+    return next((fault for side in sides if (fault := model.stem.fault(side))), "") or model.stem.grid_fault(sides)
 
 
 def overlapping(model: BackboneSpec) -> bool:

@@ -220,7 +220,7 @@ def _with_patches(stem: Mapping[str, Any], own: str) -> dict[str, Any]:
     if kind == "moto":
         inner = stem.get("inner", {"kind": own})
         return {**stem, "inner": _with_patches(inner, own) if isinstance(inner, Mapping) else inner}
-    return {"patch_size": OWN_PATCH, **stem} if kind in _PATCHES else dict(stem)
+    return {"patch_size": OWN_PATCH, **stem} if isinstance(kind, str) and kind in _PATCHES else dict(stem)
 
 
 def _joined(depths: tuple[int, ...]) -> str:

@@ -11,12 +11,15 @@ from tokexp.spec.augment import AugmentSpec
 from tokexp.spec.base import Spec
 from tokexp.spec.needs import needed
 from tokexp.spec.shape import Slot, descendants, field_words, fields_of, kind_words
-from tokexp.spec.wording import did_you_mean, listed, nearest, shown
+from tokexp.spec.wording import did_you_mean, listed, nearest, odd_characters, shown
 from tokexp.spec.yaml_tree import Item, Path, dotted
 
 _LIKE_NUMBER = re.compile(r"[-+]?(\d+)(?:\.(\d*))?(?:[eE]([-+]?\d+))?")
 _OTHER_WORDS = {"learning_rate": "lr", "mask_ratio": "low", "num_clusters": "codebook_size", "batch": "batch_size"}
 """Words of other tools for fields whose names here are not spelt alike."""
+_EVERYWHERE = ("kind", "name")
+"""Fields of so many blocks that naming another one of them tells nothing."""
+_POLICY = "a policy is a list of steps: write [{kind: ...}], or such a list under pretrain, task or both"
 
 
 class Found:
@@ -112,13 +115,15 @@ def _known(parent: Slot | None) -> list[str]:
 def _unknown_field(found: Found) -> str:
     name = str(found.path[-1])
     if (close := found.meant()) is not None:
-        return f"unknown field; did you mean {close}?"
+        return f"unknown field; did you mean {close}?{odd_characters(name)}"
     known = _known(found.parent)
     if not known or found.parent is None or found.parent.spec is None:
         return "unknown field"
     word = _OTHER_WORDS.get(name, name)
     above = found.path[:-1]
-    for size, outer in [(len(above), found.parent.spec), *_enclosing(found, above)]:
+    if name == "kind" and found.parent.spec is AugmentSpec:
+        return f"unknown field; {_POLICY}"
+    for size, outer in [] if name in _EVERYWHERE else [(len(above), found.parent.spec), *_enclosing(found, above)]:
         inside = min((path for path, _ in descendants(outer) if path[-1] == word), key=len, default=None)
         if inside is not None:
             return f"unknown field here; it exists as {dotted((*above[:size], *inside))}"

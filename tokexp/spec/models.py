@@ -48,7 +48,8 @@ class VitSpec(BackboneSpec):
     )
     positions: Literal["absolute", "relative_shared", "relative_blocks", "relative_both"] = added(
         "absolute", description="absolute: a table added to the patches. relative: learned biases of the attention's "
-        "scores in its place, one table shared by all blocks (BEiT), one for each, or both (DTM, BEiT v2)."
+        "scores in its place, one table shared by all blocks (BEiT), one for each, or both (DTM, BEiT v2). Tasks that "
+        "start from a pre-training have one for each, into which the shared one was folded."
     )  # fmt: skip
 
     @model_validator(mode="after")
@@ -74,6 +75,11 @@ class VitSpec(BackboneSpec):
     def blocks(self) -> int:
         """Number of blocks."""
         return self.depth
+
+    def tuned(self) -> Self:
+        """Return the model of tasks that start from a pre-training of this one: no blocks share a table."""
+        shares = self.positions in ("relative_shared", "relative_both")
+        return self.model_copy(update={"positions": "relative_blocks"}) if shares else self
 
     def label(self) -> str:
         """Return such as `vit-small` or `vit-64x4`."""

@@ -4,6 +4,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BeforeValidator
 
+from tokexp.spec.augment import AugmentSpec
 from tokexp.spec.conditions import Condition
 from tokexp.spec.published import Published
 from tokexp.spec.shape import Slot, field_words, kind_words, slot_of
@@ -15,6 +16,7 @@ _UNITS = {
     parse_duration: "a whole number of seconds, or text such as '2 h',",
 }
 _SHORTHANDS = {
+    AugmentSpec: "a list of steps such as [{kind: mixup}], or a block of lists under pretrain and task,",
     Budget: "text such as '1.4 GiB' or '1.1 kB/image'",
     Warmup: "a fraction such as 0.1, or '5 epochs',",
     Condition: "a value, a list of values, or a block such as {below: 0.1}",

@@ -1,6 +1,6 @@
 """The `objective` block: what the pre-training phase learns from.
 
-Sources: SeiT++ section 3.1 and its released MTM (a form of MAGE, Li et al. 2023); SeiT for the supervised recipe.
+Sources: SeiT++ section 3.2 and its released MTM (a form of MAGE, Li et al. 2023); SeiT for the supervised recipe.
 Those that predict tokens in other ways are in `masked` and `permuted`.
 """
 
@@ -83,7 +83,7 @@ class DecoderSpec(Spec):
 
 
 class Mtm(Spec):
-    """Masked token modelling: predict the indices of masked patches, four per patch (SeiT++ section 3.1)."""
+    """Masked token modelling: predict the indices of masked patches, four per patch (SeiT++ section 3.2)."""
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {"train": {**_MTM_TRAIN, "clip_grad": 3.0}},

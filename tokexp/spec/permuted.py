@@ -4,9 +4,9 @@ Source: Baraldi et al. 2023 (MaPeT), sections 3 and 4, tables 6 and 8, and their
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tokexp.spec.token_targets import PRESET, RECIPE, PredictsTokens, Preset
 
@@ -21,12 +21,18 @@ _PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 class _Permutes(PredictsTokens):
     cut: int | None = Field(
-        None, ge=1, le=65536, description="Cutting point: the first so many of the random order are context, the "
+        None, ge=0, le=65536, description="Cutting point: the first so many of the random order are context, the "
         "others are predicted; 50 of every 196 patches if not given."
     )  # fmt: skip
     cut_counts_cls: bool = Field(
         False, description="Whether the class token is one of the cut (the release), or only patches are (the paper)."
     )
+
+    @model_validator(mode="after")
+    def _cut_holds_the_class_token(self) -> Self:
+        if self.cut == 0 and self.cut_counts_cls:
+            raise ValueError("cut: 0 given; the class token is one of the cut (cut_counts_cls), so write at least 1")
+        return self
 
     def context(self, num_patches: int) -> int:
         """Return how many of N patches are context."""

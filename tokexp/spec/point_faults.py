@@ -181,7 +181,9 @@ def _places(sweep: Item) -> Mapping[Place, Path]:
 
 
 def _collect(item: Item, path: Path, found: dict[Place, Path]) -> None:
-    for place in (item.key, item.place):
+    # A block begins where its first key stands, and messages about a block with a key of its own point at that.
+    inner = item.key is not None and isinstance(item.value, (dict, list))
+    for place in (item.key, None if inner else item.place):
         if place is not None and place.line is not None:
             found.setdefault(place, path)
     if isinstance(item.value, dict):

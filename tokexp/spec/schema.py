@@ -13,9 +13,12 @@ from tokexp.spec.base import Spec
 from tokexp.spec.cluster import ClusterSpec
 from tokexp.spec.evaluation import EvaluationSpec
 from tokexp.spec.experiment import Experiment
+from tokexp.spec.morphing import GrouperSpec
 from tokexp.spec.shape import Slot, fields_of, slot_of
 from tokexp.spec.sweep import SweepSpec
+from tokexp.spec.teachers import TargetSpec
 from tokexp.spec.terms import TermSpec
+from tokexp.spec.tokenizers import QuantizerSpec
 
 PARTS: Mapping[str, type[Spec]] = {"experiment": Experiment, "sweep": SweepSpec, "cluster": ClusterSpec}
 """What a file of the language can be."""
@@ -129,12 +132,15 @@ def kinds() -> dict[str, list[tuple[str, str]]]:
     slots: Mapping[str, Callable[[], Slot]] = {
         "data": lambda: _field(Experiment, "data"),
         "tokenizer": lambda: _field(Experiment, "tokenizer"),
+        "quantizer": lambda: slot_of(QuantizerSpec),
         "codec": lambda: _field(_spec_of(Experiment, "storage"), "codec"),
         "reduce": lambda: _field(_spec_of(Experiment, "storage"), "reduce"),
         "model": lambda: _field(Experiment, "model"),
         "stem": lambda: _field(BackboneSpec, "stem"),
         "augment": lambda: _item(_field(_spec_of(Experiment, "augment"), "pretrain")),
         "objective": lambda: _field(Experiment, "objective"),
+        "target": lambda: slot_of(TargetSpec),
+        "grouper": lambda: slot_of(GrouperSpec),
         "terms": lambda: slot_of(TermSpec),
         "tasks": lambda: _item(_field(Experiment, "tasks")),
         "evaluate": lambda: slot_of(EvaluationSpec),

@@ -41,6 +41,10 @@ class TokensStage(Spec):
     search: Literal["exact", "close"] = added(
         "exact", description="How the images within a budget are found; close, for slow codecs, tries few sizes."
     )
+    names_weights: bool = added(
+        False, description="Whether stores say whose weights made them: codes that are computed do not tell trainings "
+        "apart."
+    )  # fmt: skip
 
 
 class ImagesStage(Spec):

@@ -34,6 +34,11 @@ class Stem(Spec):
         """Return why a square of this side cannot be cut into patches; nothing where it can."""
         raise NotImplementedError
 
+    def grid_fault(self, input_grid: Grid) -> str:
+        """Return why an input whose sides have no fault cannot be cut all the same; nothing where it can."""
+        del input_grid
+        return ""
+
     def misfit(self, width: int, depth: int) -> str:
         """Return why the stem does not go with a model of this width and depth; nothing where it does."""
         del width, depth
@@ -324,12 +329,17 @@ class MotoStem(Stem):
         return f"there is no block {last} of {depth}" if last > depth else self.inner.misfit(width, depth)
 
     def fault(self, side: int) -> str:
-        """Refuse what the inner stem refuses, and more regions than patches where keys are drawn among these."""
-        reason = self.inner.fault(side)
-        rows, columns = (0, 0) if reason else self.patch_grid((side, side))
-        if not reason and self.entities > rows * columns and (self.placement == "token" or self.blocks):
-            reason = f"entities ({self.entities}) must not exceed the {rows * columns} patches"
-        return reason
+        """Refuse what the inner stem refuses."""
+        return self.inner.fault(side)
+
+    def grid_fault(self, input_grid: Grid) -> str:
+        """Refuse more regions than patches where keys are drawn among these, and to normalise maps of one place."""
+        patches, of_patches = prod(self.patch_grid(input_grid)), self.placement == "token" or bool(self.blocks)
+        if of_patches and self.entities > patches:
+            return f"entities ({self.entities}) must not exceed the {patches} patches"
+        if self.norm == "instance" and (patches if of_patches else prod(input_grid)) == 1:
+            return "norm: instance is over the places of a map, and there is one"
+        return ""
 
 
 StemSpec = Annotated[

@@ -52,6 +52,10 @@ class Classify(Spec):
     table_layer: Literal["first", "last"] = Field(
         "first", description="Where layer decay counts the model's own token table: with the stem, or with the head."
     )
+    final_norm: Literal["pretrained", "fresh"] = added(
+        "pretrained", description="The norm before the classifier: that of the pre-training, which then reads pooled "
+        "patches, or a new one, as in BEiT, MAE, MaPeT and DTM.",
+    )  # fmt: skip
     train: TrainSpec = Field(TrainSpec(), description="The training phase.")
     terms: Terms = added((), description="Losses that are added to this one, each with its weight.")
     validation: Validation | None = Field(

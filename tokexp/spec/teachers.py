@@ -4,6 +4,7 @@ Sources: Kim et al. 2024 (DTM) for CLIP's image tower; He et al. 2020 (MoCo) and
 average of the student; timm for the networks.
 """
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -31,6 +32,11 @@ class TimmTarget(Spec):
         "own", description="Normalisation of its pixels: the model's own, or that of the student (DTM's release)."
     )
     patch_size: int | None = Field(None, ge=1, le=64, description="Side of its patches; the model's if not given.")
+
+    def patch_side(self) -> int | None:
+        """Return the side of its patches in pixels: as given, or as timm's names say it; None where they do not."""
+        named = re.search(r"patch(\d+)", self.model)
+        return self.patch_size or (int(named[1]) if named else None)
 
     @model_validator(mode="after")
     def _has_weights(self) -> Self:

@@ -162,6 +162,10 @@ class VqVae(Spec):
         """Return the width of a code vector."""
         return self.quantizer.code_width()
 
+    def shares_codes(self) -> bool:
+        """Tell whether all trainings have the same codes, as these follow from their indices."""
+        return bool(self.quantizer.code_facts())
+
 
 TokenizerSpec = Annotated[
     PatchKMeans | VqVae | Dct | VitVqgan | Vqgan | DalleDvae | VqKd | Titok | KClip | FeatureKMeans,

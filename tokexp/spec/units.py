@@ -1,5 +1,6 @@
 """Numbers with units as people write them: sizes in bytes, durations, storage budgets, warm-up lengths."""
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -7,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from tokexp.spec.base import Spec
 
-_NUMBER = r"\s*(\d+(?:\.\d+)?)\s*"
+_NUMBER = r"\s*([0-9]+(?:\.[0-9]+)?)\s*"
 _BYTE_UNITS = {
     "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
@@ -19,7 +20,10 @@ def _with_unit(text: str, units: dict[str, int]) -> float:
     match = re.fullmatch(_NUMBER + r"([A-Za-z]+)\s*", text)
     if match is None or match[2] not in units:
         raise ValueError(f"a number with one of the units {', '.join(units)} is needed")
-    return float(match[1]) * units[match[2]]
+    amount = float(match[1]) * units[match[2]]
+    if math.isinf(amount):
+        raise ValueError("a smaller number is needed")
+    return amount
 
 
 def parse_bytes(value: Any) -> Any:

@@ -20,7 +20,16 @@ def nearest(word: Any, words: Iterable[str]) -> str | None:
 def did_you_mean(word: Any, words: Iterable[str]) -> str:
     """Return `; did you mean X?`, or nothing if no word is close."""
     close = nearest(word, words)
-    return f"; did you mean {close}?" if close else ""
+    return f"; did you mean {close}?{odd_characters(word)}" if close else ""
+
+
+def odd_characters(word: Any) -> str:
+    """Return ` (U+0435 stands in what is given)` for a word with letters that are not ASCII, which may look alike.
+
+    Words of the language are ASCII: without this, the word that is given and the one that is meant can look the same.
+    """
+    odd = dict.fromkeys(f"U+{ord(letter):04X}" for letter in str(word)[:100] if not letter.isascii())
+    return f" ({listed(odd, 'and')} stand{'s' if len(odd) == 1 else ''} in what is given)" if odd else ""
 
 
 def shown(value: Any) -> str:

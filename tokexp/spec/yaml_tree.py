@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from tokexp.errors import Problem
+from tokexp.spec.yaml_syntax import syntax_problem
 
 MAX_DEPTH = 60
 """Most blocks inside one another."""
@@ -76,7 +77,7 @@ def dotted(path: Path) -> str:
 
 
 def to_plain(item: Item, without: frozenset[Path] = frozenset(), path: Path = ()) -> Any:
-    """Return the plain value of an item; keys whose path is in `without` and faulty ones are left out."""
+    """Return the plain value of an item; keys whose path is in `without` and what is faulty are left out."""
     if not without:
         return _all_plain(item)
     if isinstance(item.value, dict):
@@ -91,7 +92,7 @@ def _all_plain(item: Item) -> Any:
     value = item.value
     if isinstance(value, dict):
         return {key: _all_plain(child) for key, child in value.items() if child.value is not FAULTY}
-    return [_all_plain(child) for child in value] if isinstance(value, list) else value
+    return [_all_plain(child) for child in value if child.value is not FAULTY] if isinstance(value, list) else value
 
 
 def from_plain(value: Any, place: Place) -> Item:
@@ -126,7 +127,7 @@ def parse(text: str, file: str, problems: list[Problem], *, marked: bool = True)
     except _AbortError:
         return None
     except yaml.MarkedYAMLError as error:
-        problems.append(builder.syntax_problem(error, text))
+        problems.append(syntax_problem(error, text, file, marked=marked))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         problems.append(Problem(file, "", f"not YAML: {error}", *((1, 1) if marked else (None, None))))
     return None
@@ -206,19 +207,26 @@ class _Builder:
 
     def mapping(self, place: Place, path: Path, depth: int) -> Item:
         children: dict[str, Item] = {}
+        merged = False
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             key, key_place = self.key(event, path, depth), self.place(event)
             child_path = path if key is None else (*path, key)
             child = self.value(next(self.events), child_path, depth + 1)
             if key is None:
+                merged = merged or getattr(event, "value", "") == "<<"
                 continue
+            name, colon, _ = key.partition(":")
+            if colon and name and child.value is None and not child.quoted and event.implicit[0]:
+                self.report(key_place, (*path, name), f"a space is needed after the colon of {key[:40]}")
+                key, child = name, Item(FAULTY, place)
             if key in children:
                 first = children[key].key
                 where = f" (first on line {first.line})" if first is not None and first.line else ""
                 self.report(key_place, child_path, f"written twice{where}; keep one of them")
                 continue
             children[key] = replace(child, key=key_place)
-        return Item(children, place)
+        # What a merge key would bring is not known, so that no field of the block can be called missing.
+        return Item(FAULTY if merged and path else children, place)
 
     def key(self, event: Any, path: Path, depth: int) -> str | None:
         place = self.place(event)
@@ -248,19 +256,6 @@ class _Builder:
         except ValueError as error:
             self.report(place, path, str(error))
             return Item(FAULTY, place)
-
-    def syntax_problem(self, error: yaml.MarkedYAMLError, text: str) -> Problem:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
-        lines = text.splitlines()
-        written = lines[line - 1] if line <= len(lines) else ""
-        message = f"not YAML: {error.problem or error.context}"
-        if error.context and error.problem and error.context_mark is not None:
-            message += f" ({error.context} that starts on line {error.context_mark.line + 1})"
-        if "\t" in written[: max(column, len(written) - len(written.lstrip()))]:
-            column = written.index("\t") + 1
-            message = "a tab; indent with spaces"
-        return Problem(self.file, "", message, *((line, column) if self.marked else (None, None)))
 
 
 def _visible(text: str) -> str:

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.text import Text
-
 from tokexp.launch.request import run_record
 from tokexp.ledger.records import Ledger
 from tokexp.ledger.workspace import resolve_workspace
@@ -13,8 +11,9 @@ from tokexp.report.live import live_display
 from tokexp.report.results import render, result
 from tokexp.spec.cluster_reading import read_cluster
 from tokexp.spec.reading import read_experiment
-from tokexp.verbs.printing import console, print_json, say
+from tokexp.verbs.printing import console, print_json, print_scripts, say
 from tokexp.verbs.running import carry_out
+from tokexp.verbs.specs import refuse_profile, refuse_sweep
 from tokexp.verbs.sweeping import How
 
 
@@ -25,6 +24,8 @@ def run(file: str | Path, overrides: Sequence[str], workspace: str | Path | None
     """
     how.check()
     assert how.on is not None
+    refuse_sweep(file)
+    refuse_profile(file)
     found = resolve_workspace(workspace)
     read, cluster = read_experiment(file, overrides), read_cluster(how.on).cluster
     planned = plan_of_file(read)
@@ -34,7 +35,7 @@ def run(file: str | Path, overrides: Sequence[str], workspace: str | Path | None
     if how.dry_run:
         states = Ledger(found).stage_states(planned.keys())
         open_nodes = [node for node in planned.nodes if states[node.key] != "done"]
-        console().print(Text(dry_run(open_nodes, cluster, found, record.ref)))
+        print_scripts(record.ref, dry_run(open_nodes, cluster, found, record.ref), json)
         return 0
     display = live_display()
     with SlurmLauncher(cluster, found, record.ref, display.say) as launcher:

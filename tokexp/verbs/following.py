@@ -21,7 +21,7 @@ from tokexp.ledger.runs import RunNode, RunRecord, list_runs, load_run, read_run
 from tokexp.ledger.sweeps import find_sweep, is_sweep_ref, load_sweep
 from tokexp.ledger.workspace import Workspace, resolve_workspace
 from tokexp.report.quantities import span
-from tokexp.verbs.printing import console, print_json, say
+from tokexp.verbs.printing import console, print_json, say, shown_state
 from tokexp.verbs.sweep_status import cancel_sweep, sweep_rows, sweep_status
 
 _FOLLOW_SECONDS = 0.3
@@ -90,6 +90,8 @@ def logs(ref: str, workspace: str | Path | None, follow: bool, json: bool) -> in
         now = time.monotonic()
         active = now if lines or patience is None else active
         if patience is not None and now - active >= patience:
+            if not readers:
+                say(f"no stage of {_full_ref(found, ref)} has been started yet")
             return 0
         time.sleep(_FOLLOW_SECONDS)
 
@@ -150,7 +152,8 @@ def _all_runs(records: list[RunRecord], ledger: Ledger, unreadable: list[str], j
     for record in records:
         counts: dict[str, int] = {}
         for node in record.nodes:
-            counts[states[node.key]] = counts.get(states[node.key], 0) + 1
+            state = shown_state(states[node.key])
+            counts[state] = counts.get(state, 0) + 1
         rows.append({"ref": record.ref, "name": record.name, "created": record.created, "states": counts})
     problems = [*unreadable, *ledger.problems]
     sweeps = sweep_rows(ledger.workspace, ledger)
@@ -160,11 +163,11 @@ def _all_runs(records: list[RunRecord], ledger: Ledger, unreadable: list[str], j
     table = Table.grid(padding=(0, 3))
     for row, record in zip(rows, records, strict=True):
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.created))
-        words = ", ".join(f"{count} {'to do' if state == 'planned' else state}" for state, count in _counts(row))
+        words = ", ".join(f"{count} {state}" for state, count in _counts(row))
         table.add_row(record.ref, when, words)
     for sweep in sweeps:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(sweep["created"]))
-        words = ", ".join(f"{n} {'to do' if state == 'planned' else state}" for state, n in sweep["trials"].items())
+        words = ", ".join(f"{count} {state}" for state, count in sweep["trials"].items())
         table.add_row(sweep["ref"], when, f"sweep: {words}" + (", complete" if sweep["complete"] else ""))
     if rows or sweeps or not unreadable:
         console().print(table if rows or sweeps else "no runs yet; `tokexp run SPEC` starts one")
@@ -183,7 +186,7 @@ def _stage_rows(record: RunRecord, ledger: Ledger) -> list[dict[str, Any]]:
     rows = []
     for node in record.nodes:
         attempts = ledger.attempts(node.key)
-        state = "to do" if states[node.key] == "planned" else states[node.key]
+        state = shown_state(states[node.key])
         newest = attempts[-1] if attempts else None
         rows.append(
             {

@@ -5,6 +5,7 @@ from json import dumps
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -12,10 +13,23 @@ def print_json(value: dict[str, Any]) -> None:
     sys.stdout.write(dumps(_finite(value), indent=1, default=str) + "\n")
 
 
+def print_scripts(ref: str, scripts: str, json: bool) -> None:
+    """Print the batch scripts that would be submitted for a run or a sweep."""
+    if json:
+        print_json({"ref": ref, "scripts": scripts})
+    else:
+        console().print(Text(scripts))
+
+
 def console() -> Console:
     """Return the console for results; lines are never cut where stdout is no terminal."""
     found = Console(file=sys.stdout, highlight=False)
     return found if found.is_terminal else Console(file=sys.stdout, highlight=False, width=200, soft_wrap=True)
+
+
+def shown_state(state: str) -> str:
+    """Return the word of a stage's or trial's state that people and programs read, the same in every verb."""
+    return "to do" if state == "planned" else state
 
 
 def say(message: str) -> None:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tokexp.data.listing import image_counts
-from tokexp.errors import DamagedError, DataError, InputError
+from tokexp.errors import DamagedError, DataError
 from tokexp.launch.base import Launcher
 from tokexp.launch.display import Display
 from tokexp.launch.request import plan_of, run_record
@@ -33,19 +33,18 @@ from tokexp.spec.sweep_reading import is_sweep
 from tokexp.verbs.detached import start_detached
 from tokexp.verbs.explaining import why
 from tokexp.verbs.following import cancel, logs, status
-from tokexp.verbs.printing import console, print_json, say
+from tokexp.verbs.printing import console, print_json, say, shown_state
+from tokexp.verbs.specs import refuse_profile, refuse_sweep
 from tokexp.verbs.sweep_plans import plan_sweep
 
 __all__ = ["cancel", "logs", "plan", "retry", "run", "status", "why"]
-
-SHOWN_STATES = {"planned": "to do"}
-"""States of the ledger that people read by another word."""
 
 
 def plan(file: str | Path, overrides: Sequence[str], workspace: str | Path | None, json: bool) -> int:
     """Print the stages that an experiment or a sweep needs: what is done, what the rest will take. Writes nothing."""
     if is_sweep(file):
         return plan_sweep(file, overrides, workspace, json)
+    refuse_profile(file)
     found = resolve_workspace(workspace)
     experiment = read_experiment(file, overrides).experiment
     try:
@@ -54,7 +53,7 @@ def plan(file: str | Path, overrides: Sequence[str], workspace: str | Path | Non
         say(f"{error}; this plan goes on without the data, whose stages get other keys once it is there")
         planned = build_plan(experiment, strict=False)
     ledger = Ledger(found)
-    states = {key: SHOWN_STATES.get(state, state) for key, state in ledger.stage_states(planned.keys()).items()}
+    states = {key: shown_state(state) for key, state in ledger.stage_states(planned.keys()).items()}
     estimates = estimate_plan(planned, image_counts(experiment.data, strict=False), ledger.durations)
     open_keys = [node.key for node in planned.nodes if states[node.key] != "done"]
     seconds, total = sum(estimates[key].seconds for key in open_keys), sum(estimates[key].bytes for key in open_keys)
@@ -81,8 +80,8 @@ def run(
     json: bool,
 ) -> int:
     """Carry out an experiment and print its results; with `detach`, start that and return at once."""
-    if is_sweep(file):
-        raise InputError(f"{file} is a sweep; `tokexp sweep {file}` carries it out")
+    refuse_sweep(file)
+    refuse_profile(file)
     found = resolve_workspace(workspace)
     read = read_experiment(file, overrides)
     planned = plan_of_file(read)

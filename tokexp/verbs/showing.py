@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from tokexp.bench.base import BenchRow, bench_names, machine, run_bench
+from tokexp.bench.base import BenchRow, bench_names, find_bench, machine, run_bench
 from tokexp.durable import write_atomic
 from tokexp.errors import InputError, TokexpError
 from tokexp.ledger.runs import RunRecord, load_run
@@ -166,6 +166,8 @@ def bench(name: str | None, json: bool, data: Path | None = None) -> int:
     """
     if data is not None and name is None:
         raise InputError("--data goes with the name of one benchmark: tokexp bench codec --data FOLDER")
+    if name is not None:
+        find_bench(name, data)  # A word that is not known is said before anything is measured.
     names = bench_names() if name is None else [name]
     found: dict[str, Sequence[BenchRow]] = {}
     for each in names:

@@ -84,6 +84,18 @@ def list_kinds(block: str | None, json: bool) -> int:
     return 0
 
 
+def refuse_sweep(file: str | Path) -> None:
+    """Raise InputError for a sweep, where an experiment is to be run."""
+    if is_sweep(file):
+        raise InputError(f"{file} is a sweep; `tokexp sweep {file}` carries it out")
+
+
+def refuse_profile(file: str | Path) -> None:
+    """Raise InputError for a cluster profile, where an experiment or a sweep is to be planned or run."""
+    if is_cluster(file):
+        raise InputError(f"{file} is a cluster profile; name an experiment or a sweep, and the profile by --on")
+
+
 def _print_table(chosen: dict[str, list[tuple[str, str]]]) -> None:
     from rich.console import Console
     from rich.table import Table
