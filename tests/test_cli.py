@@ -11,6 +11,7 @@ import pytest
 
 from tests.recorded import recorded_run, run_all, workspace_at
 from tokexp import __version__, cli
+from tokexp.__main__ import main as entry
 from tokexp.errors import InputError, Problem, SpecError, StageError
 
 SPEC = """\
@@ -61,6 +62,25 @@ def _verbs() -> list[str]:
 def test_the_help_of_every_verb_fits_on_its_line() -> None:
     text = subprocess.run([sys.executable, "-m", "tokexp", "--help"], capture_output=True, text=True, check=True).stdout
     assert "..." not in text.split("Commands:")[1]
+
+
+@pytest.mark.parametrize("verb", [
+    "validate", "show", "schema", "plan", "run", "tokenize", "sweep", "compare", "leaderboard", "report", "bench", "ui",
+    "store export", "store import", "store slice", "store merge", "codec fit", "codec compare",
+])  # fmt: skip
+def test_options_are_named_after_what_they_take_and_not_after_python(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli._run([*verb.split(), "--help"]) == 0
+    usage, options = capsys.readouterr().out.split("Options:")
+    assert re.findall(r"<(?:path|str|int|float|list)[^>]*>", options) == []
+    assert re.findall(r"\[\[|\.\.\.\}", usage) == []
+
+
+@pytest.mark.parametrize("verb", ["slice", "merge"])
+def test_a_verb_for_one_split_does_not_promise_all_of_them(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli._run(["store", verb, "--help"]) == 0
+    assert "all if not given" not in capsys.readouterr().out
 
 
 def test_version_is_printed_by_verb_and_option(capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,6 +229,56 @@ def test_a_terminal_that_knows_ascii_alone_shows_a_table(tmp_path: Path) -> None
 def test_running_a_sweep_names_the_verb_for_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli._run(["run", "sweeps/seitpp/table_7.yaml"]) == 2
     assert "is a sweep; `tokexp sweep sweeps/seitpp/table_7.yaml` carries it out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", [["plan"], ["run"], ["sweep"], ["run", "--on", "slurm/cluster.yaml", "--dry-run"]])
+def test_a_cluster_profile_in_the_place_of_a_spec_is_one_sentence(
+    verb: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli._run([*verb, "slurm/cluster.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert said == "slurm/cluster.yaml is a cluster profile; name an experiment or a sweep, and the profile by --on\n"
+
+
+def test_running_a_sweep_on_a_cluster_names_the_verb_for_it_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli._run(["run", "sweeps/seitpp/table_7.yaml", "--on", "slurm/cluster.yaml", "--dry-run"]) == 2
+    assert "is a sweep; `tokexp sweep sweeps/seitpp/table_7.yaml` carries it out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["run", "experiments/seit.yaml"], ["sweep", "sweeps/seitpp/table_7.yaml"]])
+def test_the_scripts_of_a_dry_run_are_one_json_object_where_that_is_asked_for(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--on", "slurm/cluster.yaml", "--dry-run", "--workspace", str(tmp_path / "w"), "--json"]
+    assert cli._run([*command, *options]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert sorted(found) == ["ref", "scripts"]
+    assert "#SBATCH" in found["scripts"]
+
+
+def test_an_unknown_benchmark_is_refused_before_anything_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli._run(["bench", "lodaer"]) == 2
+    assert capsys.readouterr().err == "no benchmark 'lodaer'; did you mean loader?\n"
+
+
+@pytest.mark.parametrize(("closed", "code"), [(1, 0), (2, 0)])
+def test_a_standard_stream_that_the_caller_closed_is_no_error(closed: int, code: int) -> None:
+    command = f"exec {closed}>&-; exec {sys.executable} -m tokexp version"
+    ended = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (code, "")
+
+
+def test_an_interrupt_while_the_command_line_is_loaded_has_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Loading:
+        def __getattr__(self, name: str) -> Any:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "tokexp.cli", Loading())
+    with pytest.raises(SystemExit) as ended:
+        entry()
+    assert (ended.value.code, capsys.readouterr().err) == (130, "interrupted\n")
 
 
 def test_sweeping_an_experiment_names_the_verb_for_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from tokexp.cli import _run
 from tokexp.spec.reading import read_experiment
+from tokexp.spec.schema import kinds
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -47,6 +48,15 @@ def test_the_verbs_in_its_table_exist() -> None:
     assert {"run", "store info", "doctor"} <= verbs
     for verb in verbs:
         assert _run([*verb.split(), "--help"]) == 0, verb
+
+
+def test_the_blocks_of_its_kinds_are_those_that_list_takes() -> None:
+    table = README.split("| block | kind | what |")[1].split("\n\n")[0]
+    rows = [row.split("|") for row in table.splitlines()[2:]]
+    listed = kinds()
+    assert {row[1].strip() for row in rows} == set(listed) - {"sampler", "pruner"}
+    for row in rows:
+        assert set(re.findall(r"`([a-z0-9_]+)`", row[2])) <= {kind for kind, _ in listed[row[1].strip()]}, row
 
 
 def test_its_spec_validates_and_says_what_it_seems_to(tmp_path: Path) -> None:
