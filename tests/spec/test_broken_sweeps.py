@@ -333,6 +333,8 @@ def test_what_is_wrong_everywhere_is_said_once_and_many_faults_are_cut_short(tmp
 @pytest.mark.parametrize(
     ("overrides", "messages"),
     [
+        (["gird=5"], ["--set: gird: unknown field; did you mean grid?"]),
+        (["modle=5"], ["--set: modle: unknown field; did you mean model?"]),
         (["grid.model.widht=[96]"], ["--set: grid.model.widht.0: unknown field; did you mean width?"]),
         (["tokenizer.codebook_sise=8"], ["--set: tokenizer.codebook_sise: unknown field; did you mean codebook_size?"]),
         (["objective.train.lr=500"], ["--set: objective.train.lr: this sweep varies objective.train.lr; "

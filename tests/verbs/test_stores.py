@@ -183,6 +183,7 @@ def test_slices_and_merges_keep_the_level_of_the_codec_that_may_be_given(
         (["import", "IN", "OUT", "--from", "numpy", "--grid", "4"], "--grid"),
         (["import", "IN", "OUT", "--from", "numpy", "--fields", "a"], "--fields"),
         (["import", "IN", "OUT", "--from", "numpy"], "without pickled objects"),
+        (["info", "IN", "--split", "tset"], "allowed are train, test, select"),
         (["info", "IN", "--workspace", "IN"], ""),
     ],
 )

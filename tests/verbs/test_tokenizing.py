@@ -62,6 +62,11 @@ def test_all_images_of_a_folder_without_classes_become_one_store(
     assert (tmp_path / "out" / "set.names.txt").read_text().splitlines() == [f"{n}.png" for n in range(6)]
 
 
+def test_what_is_wrong_with_a_kind_is_said_of_the_option(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"\A--tokenizer: tokenizer\.kind: unknown kind 'patch_kmean'; .*patch_kmeans"):
+        encode(tmp_path, flat(tmp_path / "set"), tokenizer="patch_kmean")
+
+
 def test_class_folders_become_labels_and_splits_become_stores(tmp_path: Path) -> None:
     assert encode(tmp_path, split_tree(tmp_path / "set")) == 0
     assert beside(tmp_path) == ["set.names.txt", "set.test.names.txt", "set.test.tokens", "set.tokens"]

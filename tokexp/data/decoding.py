@@ -39,7 +39,7 @@ def open_image(file: BinaryIO, name: str, channels: int) -> Image.Image:
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly anything on bytes that are not what they claim.
-        reason = "the file is empty" if file.seek(0, 2) == 0 else str(error).replace(repr(file), "it") or repr(error)
+        reason = "the file is empty" if file.seek(0, 2) == 0 else str(error).replace(f" {file!r}", "") or repr(error)
         raise UnreadableError(name, reason) from error
 
 

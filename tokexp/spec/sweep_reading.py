@@ -23,6 +23,7 @@ from tokexp.spec.sweep import SweepSpec
 from tokexp.spec.sweep_paths import sweep_keys
 from tokexp.spec.sweep_points import ReadSweep, assembled, faults_of, thaw
 from tokexp.spec.validating import Validated, ordered, placed, rests, validated
+from tokexp.spec.wording import nearest
 
 __all__ = ["ReadSweep", "is_experiment", "is_sweep", "read_sweep", "thaw"]
 
@@ -30,10 +31,10 @@ __all__ = ["ReadSweep", "is_experiment", "is_sweep", "read_sweep", "thaw"]
 def read_sweep(file: str | FilePath, overrides: Sequence[str] = ()) -> ReadSweep:
     """Return the sweep of a file with `--set` texts laid over it.
 
-    A path whose first word is a field of sweeps goes to the sweep, any other to its experiment. Raises SpecError with
-    every problem that was found, in reading order.
+    A path whose first word is a field of sweeps, or most like one, goes to the sweep, any other to its experiment.
+    Raises SpecError with every problem that was found, in reading order.
     """
-    own = [text for text in overrides if _first_word(text) in fields_of(SweepSpec)]
+    own = [text for text in overrides if _is_own(_first_word(text))]
     return _Reader(file, own, [text for text in overrides if text not in own]).read()
 
 
@@ -142,6 +143,11 @@ class _Reader:
         if read.sweep.exclude and 0 < read.sweep.size <= MOST_POINTS and not points:
             findings.append(Finding(("exclude",), "every point is excluded; nothing would be left to run", ()))
         return [placed(self.tree, each) for each in findings if rests(each, found.dropped)]
+
+
+def _is_own(word: str) -> bool:
+    own, others = fields_of(SweepSpec), fields_of(Experiment)
+    return word in own or (word not in others and nearest(word, [*others, *own]) in own.keys() - others.keys())
 
 
 def _first_word(text: str) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tokexp.storage.interchange.table import TokenTable
     from tokexp.storage.store import TokenStore
 
+_SPLITS = ("train", "test", "select")
 _ENDING = ".tokens"
 _ANY = (_ENDING, ".images")
 """Endings of the stores that are looked at and checked; the other verbs are for tokens alone."""
@@ -180,6 +181,8 @@ def find_stores(
     """
     path = Path(stored).expanduser()
     if path.is_file() and path.suffix not in (".yaml", ".yml"):
+        if split not in (None, *_SPLITS):
+            raise InputError(f"--split {split}: allowed are {', '.join(_SPLITS)}")
         return {split or _split_of(path): path}
     here = path.is_dir() and any(_ending_in(path, endings))
     folder = path if here else _output(resolve_workspace(workspace), stored, endings)
@@ -202,7 +205,7 @@ def _stores(endings: Sequence[str]) -> str:
 
 
 def _split_of(path: Path) -> str:
-    return path.stem if path.stem in ("train", "test", "select") else "train"
+    return path.stem if path.stem in _SPLITS else "train"
 
 
 def _rank(path: Path) -> tuple[bool, bool, str]:
