@@ -251,6 +251,23 @@ def test_an_interrupt_lets_attempts_save_and_ends_with_130(workspace, number):
     assert events(workspace, stage.key)[0][-1] == "stopped"
 
 
+def test_an_attempt_that_does_not_look_is_ended_by_a_second_interrupt_and_was_not_lost(workspace):
+    stage, notes = node("a", "steps=1 sleep=60"), []
+
+    class Interrupted(Quiet):
+        def state(self, node, state, note=""):
+            notes.append((state, note))
+
+        def event(self, node, event):
+            if event["e"] == "started":
+                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with local() as launcher:
+        assert run_plan(plan(stage), workspace, launcher, Interrupted()).interrupted
+    assert notes[-1] == ("stopped", "it was interrupted; it goes on from what it saved")
+
+
 def test_when_the_controller_is_killed_its_workers_finish_and_nothing_is_done_twice(workspace, inline):
     stage = node("a", "steps=30 sleep=0.05")
     process = controller(workspace, stage.label, "a")

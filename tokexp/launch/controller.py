@@ -298,7 +298,9 @@ class Controller:
     def _judge(self, work: Work, tail: Tail, cause: Cause, message: str) -> None:
         """Decide what follows from an attempt that ended without an output."""
         if work.dropped or (self.interrupts and cause in ("stopped", "lost", "preempted", "timeout", "budget")):
-            self._set(work, "stopped", message)
+            # One that did not end when asked, and was ended, is no machine that was lost.
+            ended = self.interrupts > 0 and cause == "lost"
+            self._set(work, "stopped", "it was interrupted; it goes on from what it saved" if ended else message)
             return
         if cause == "pruned":  # By a search that is none of ours, and shares the stage.
             cause = "stopped"
