@@ -8,7 +8,7 @@ Third parties add kinds by entry points in the group `tokexp.components`, named 
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from tokexp.errors import InputError
@@ -36,14 +36,21 @@ GROUP = "tokexp.components"
 
 
 @cache
+def added_kinds() -> tuple[EntryPoint, ...]:
+    """Return the entry points by which installed packages add kinds. Every process looks at all packages once."""
+    return tuple(entry_points(group=GROUP))
+
+
+@cache
 def implementation(block: str, kind: str) -> Callable[..., Any]:
     """Return the `build` function of a kind, importing its module now.
 
     Raises InputError for a kind that neither tokexp nor an installed package implements.
     """
-    for entry in entry_points(group=GROUP, name=f"{block}.{kind}"):
-        loaded: Callable[..., Any] = entry.load()
-        return loaded
+    for entry in added_kinds():
+        if entry.name == f"{block}.{kind}":
+            loaded: Callable[..., Any] = entry.load()
+            return loaded
     module_name = f"{PACKAGES[block]}.{kind}"
     try:
         module = import_module(module_name)

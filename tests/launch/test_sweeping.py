@@ -117,7 +117,7 @@ def test_a_static_sweep_runs_every_trial_once_and_shares_stages(workspace, write
 def test_trials_at_once_never_exceed_parallel(workspace, write, faults):
     faults(sleep=0.05)
     notes = Trials()
-    drive(workspace, write(GRID + "seeds: [0, 1, 2]\nbudget: {parallel: 2}\n"), notes)
+    drive(workspace, write(GRID + "seeds: [0, 1]\nbudget: {parallel: 2}\n"), notes)
     assert notes.most == 2
     assert at_once(workspace) <= 2
 
@@ -159,15 +159,15 @@ def test_a_killed_worker_does_not_cost_a_trial(workspace, write, faults):
 
 
 def test_a_search_keeps_its_budget_and_learns(workspace, write):
-    file = write(SEARCH + "budget: {trials: 10, parallel: 3}\n")
+    file = write(SEARCH + "budget: {trials: 7, parallel: 3}\n")
     outcome = drive(workspace, file)
-    assert outcome.states == {"done": 10}
+    assert outcome.states == {"done": 7}
     found = top1s(workspace, outcome)
-    assert len(set(found)) == 10
-    more = drive(workspace, write(SEARCH + "budget: {trials: 12, parallel: 3}\n"))
+    assert len(set(found)) == 7
+    more = drive(workspace, write(SEARCH + "budget: {trials: 9, parallel: 3}\n"))
     assert more.ref == outcome.ref
-    assert more.states == {"done": 12}
-    assert top1s(workspace, more)[:10] == found
+    assert more.states == {"done": 9}
+    assert top1s(workspace, more)[:7] == found
 
 
 def test_seeds_of_a_searched_point_are_told_together(workspace, write):

@@ -7,7 +7,6 @@ A third party adds a kind with two entry points in the group `tokexp.components`
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -15,7 +14,7 @@ from pydantic import Discriminator, Field, GetCoreSchemaHandler, Tag
 from pydantic_core import CoreSchema
 
 from tokexp.errors import InputError
-from tokexp.registry import GROUP
+from tokexp.registry import added_kinds
 from tokexp.spec.base import Spec
 
 
@@ -52,7 +51,7 @@ def third_party(block: str) -> Mapping[str, type[Spec]]:
     Raises InputError if an entry point names something that is not a spec of that kind.
     """
     prefix, found = f"spec.{block}.", dict[str, type[Spec]]()
-    for entry in entry_points(group=GROUP):
+    for entry in added_kinds():
         if not entry.name.startswith(prefix):
             continue
         kind, cls = entry.name.removeprefix(prefix), entry.load()
