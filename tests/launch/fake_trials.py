@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from tokexp.launch.driving import start
 from tokexp.launch.local import LocalLauncher
 from tokexp.launch.slots import Slots
 from tokexp.launch.sweep_request import sweep_record
+from tokexp.ledger.events import read_events
 from tokexp.ledger.outputs import write_result
 from tokexp.ledger.workspace import Workspace
 from tokexp.plan.sweep import build_sweep_plan, example_point
@@ -92,6 +94,15 @@ def drive(workspace, file, display=None, overrides=(), launcher=launcher):
     record = sweep_record(read, base)
     with launcher() as chosen:
         return start(read, record, workspace, chosen, display, plan=plan)
+
+
+def finished(workspace):
+    """Return how often each stage was computed to its end."""
+    count = Counter()
+    for folder in workspace.attempts.iterdir():
+        events = read_events(folder / "events.jsonl")[0]
+        count.update([events[0]["key"]] if events and events[-1]["e"] == "done" else [])
+    return count
 
 
 def main():

@@ -70,14 +70,6 @@ def ends(folder):
     return Counter(event["trial"] for event in read_events(folder / "trials.jsonl")[0] if event["e"] == "ended")
 
 
-def done_events(workspace):
-    count = Counter()
-    for folder in workspace.attempts.iterdir():
-        said = read_events(folder / "events.jsonl")[0]
-        count.update([said[0]["key"]] if said and said[-1]["e"] == "done" else [])
-    return count
-
-
 @contextmanager
 def at_work(workspace, node):
     """Hold a stage as an attempt does whose controller died; gives its folder."""

@@ -22,7 +22,6 @@ from tokexp.ledger.claims import Claim
 from tokexp.ledger.outputs import is_done, verify
 from tokexp.ledger.records import Ledger
 from tokexp.ledger.runs import load_run
-from tokexp.ledger.workspace import Workspace
 
 
 class Notes(Quiet):
@@ -40,11 +39,6 @@ class Notes(Quiet):
     def event(self, node, event):
         if self._on is not None:
             self._on(node, event)
-
-
-@pytest.fixture
-def workspace(tmp_path):
-    return Workspace(tmp_path / "workspace")
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.launch.left_sweeps import GRID, PRUNED, at_work, begun, done_events, finetunings, look, upstream, writer
+from tests.launch.fake_trials import finished
+from tests.launch.left_sweeps import GRID, PRUNED, at_work, begun, finetunings, look, upstream, writer
 from tokexp import worker
 from tokexp.launch.attempts import attempts_of, new_attempt, request_stop
 from tokexp.launch.base import STOPPED, Ended
@@ -15,14 +16,8 @@ from tokexp.launch.work import stage_job
 from tokexp.ledger.sweeps import (
     read_trials,
 )
-from tokexp.ledger.workspace import Workspace
 from tokexp.search.study import Search
 from tokexp.spec.sweep_reading import read_sweep
-
-
-@pytest.fixture
-def workspace(tmp_path):
-    return Workspace(tmp_path / "workspace")
 
 
 @pytest.fixture
@@ -154,4 +149,4 @@ def test_an_attempt_that_is_about_to_begin_finds_that_its_stage_was_cancelled(wo
         assert request_stop(workspace, stage.key) == working.name
     assert (working / "cancel").read_text() == "cancel"
     assert worker.run_attempt(waiting, worker.StopRequest(waiting)) == STOPPED
-    assert done_events(workspace) == {}
+    assert finished(workspace) == {}

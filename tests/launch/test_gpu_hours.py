@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 
 from tests.launch import fake_trials
-from tests.launch.fake_trials import BASE, drive
+from tests.launch.fake_trials import BASE, drive, finished
 from tokexp.launch.allowance import raise_to, seconds_used, within
 from tokexp.launch.driving import go_on
 from tokexp.launch.local import LocalLauncher
@@ -23,11 +23,6 @@ from tokexp.ledger.workspace import Workspace
 
 GRID = "grid: {tasks.finetune.train.lr: [0.01, 0.02, 0.03, 0.04]}\n"
 SEARCH = "space: {tasks.finetune.train.lr: {float: [0.001, 0.1], log: true}}\nsampler: {kind: random, seed: 1}\n"
-
-
-@pytest.fixture
-def workspace(tmp_path):
-    return Workspace(tmp_path / "workspace")
 
 
 @pytest.fixture
@@ -57,15 +52,6 @@ def gpu_seconds(workspace):
         if events and events[0].get("gpus"):  # none where the stage was found claimed
             total += (events[-1]["t"] - events[0]["t"]) * events[0]["gpus"]
     return total
-
-
-def finished(workspace):
-    """Return how often each stage was computed to its end."""
-    count = Counter()
-    for folder in workspace.attempts.iterdir():
-        events = read_events(folder / "events.jsonl")[0]
-        count.update([events[0]["key"]] if events and events[-1]["e"] == "done" else [])
-    return count
 
 
 def steps_taken(workspace):

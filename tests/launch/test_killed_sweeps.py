@@ -8,13 +8,13 @@ from shutil import rmtree
 
 import pytest
 
+from tests.launch.fake_trials import finished
 from tests.launch.left_sweeps import (
     GRID,
     PRUNED,
     SEARCH,
     at_work,
     begun,
-    done_events,
     ends,
     finetunings,
     inline,
@@ -40,16 +40,10 @@ from tokexp.ledger.sweeps import (
     read_trials,
     sweep_folder,
 )
-from tokexp.ledger.workspace import Workspace
 from tokexp.search.analysis import read_rows
 from tokexp.spec.resources import Resources
 from tokexp.spec.sweep_reading import read_sweep
 from tokexp.verbs import sweeping
-
-
-@pytest.fixture
-def workspace(tmp_path):
-    return Workspace(tmp_path / "workspace")
 
 
 @pytest.fixture
@@ -89,7 +83,7 @@ def test_killed_before_any_line_of_the_trials_a_sweep_is_finished_by_the_same_co
     assert number > 2
     assert [trial.state for trial in read_trials(folder).trials] == ["done"] * 3
     assert set(ends(folder).values()) == {1}
-    assert max(done_events(workspace).values()) == 1
+    assert max(finished(workspace).values()) == 1
 
 
 def test_killed_before_any_write_of_the_search_no_point_is_lost_or_doubled(workspace, write):
@@ -103,7 +97,7 @@ def test_killed_before_any_write_of_the_search_no_point_is_lost_or_doubled(works
     assert outcome.states == {"done": 4}
     assert set(ends(folder).values()) == {1}
     assert len({trial.point for trial in read_trials(folder).trials}) == 2
-    assert max(done_events(workspace).values()) == 1
+    assert max(finished(workspace).values()) == 1
 
 
 def test_a_point_that_was_given_up_stays_so_if_its_controller_dies_between_the_ends_of_its_seeds(workspace, write):
@@ -115,9 +109,9 @@ def test_a_point_that_was_given_up_stays_so_if_its_controller_dies_between_the_e
     log.ended(first.id, "pruned")
     log.close()
     rmtree(workspace.output("downstream", second.keys["finetune"]), ignore_errors=True)
-    before = done_events(workspace)
+    before = finished(workspace)
     assert inline(workspace, file).states == {"pruned": 2}
-    assert done_events(workspace) == before
+    assert finished(workspace) == before
     assert set(ends(folder).values()) == {1}
 
 
@@ -146,7 +140,7 @@ def test_once_its_failures_are_used_a_sweep_settles_what_was_begun_and_is_comple
     assert outcome.states == {"failed": 1, "stopped": 1}
     assert outcome.complete
     assert is_complete(workspace, load_sweep(workspace, folder.name))
-    assert not any(done_events(workspace)[node.key] for node in finetunings(plan))
+    assert not any(finished(workspace)[node.key] for node in finetunings(plan))
 
 
 def test_a_budget_that_was_made_smaller_holds_for_trials_that_were_begun(workspace, write):

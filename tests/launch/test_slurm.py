@@ -18,7 +18,6 @@ from tokexp.launch.slurm_driver import cancel_driver
 from tokexp.launch.work import past_end, stage_job
 from tokexp.ledger.claims import Claim
 from tokexp.ledger.outputs import is_done
-from tokexp.ledger.workspace import Workspace
 from tokexp.spec.cluster import ClusterSpec
 from tokexp.spec.resources import Resources, Retries
 
@@ -39,11 +38,6 @@ def slurm(tmp_path, monkeypatch, python):
     monkeypatch.setattr("tokexp.launch.slurm.LOST_SECONDS", 0.1)
     yield fake
     fake.end()
-
-
-@pytest.fixture
-def workspace(tmp_path):
-    return Workspace(tmp_path / "workspace")
 
 
 @pytest.fixture

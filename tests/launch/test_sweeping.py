@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.launch import fake_trials
-from tests.launch.fake_trials import BASE, drive
+from tests.launch.fake_trials import BASE, drive, finished
 from tokexp.launch.display import Quiet
 from tokexp.launch.driving import go_on
 from tokexp.launch.sweeping import SweepOutcome
 from tokexp.ledger.events import read_events
 from tokexp.ledger.sweeps import is_complete, list_sweeps, load_sweep, read_trials, sweep_folder
-from tokexp.ledger.workspace import Workspace
 from tokexp.tracking.measures import named_metrics
 
 GRID = "grid: {tasks.finetune.train.lr: [0.01, 0.02, 0.03, 0.04]}\n"
@@ -40,11 +39,6 @@ class Trials(Quiet):
 
     def say(self, message):
         self.said.append(message)
-
-
-@pytest.fixture
-def workspace(tmp_path):
-    return Workspace(tmp_path / "workspace")
 
 
 @pytest.fixture
@@ -79,16 +73,6 @@ def at_once(workspace):
         now += change
         most = max(most, now)
     return most
-
-
-def finished(workspace):
-    """Return how often each stage was computed to its end."""
-    count = Counter()
-    for folder in workspace.attempts.iterdir():
-        events = read_events(folder / "events.jsonl")[0]
-        if events and events[-1]["e"] == "done":
-            count[events[0]["key"]] += 1
-    return count
 
 
 def trials_of(workspace, outcome: SweepOutcome):

@@ -1,0 +1,8 @@
+import pytest
+
+from tokexp.ledger.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path / "workspace")
