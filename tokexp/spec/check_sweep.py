@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tokexp.spec.conditions import Condition, holds, same
-from tokexp.spec.findings import Finding
+from tokexp.spec.findings import Finding, twice_written
 from tokexp.spec.laying import MOST_POINTS, refusal
 from tokexp.spec.published_tables import check_published
 from tokexp.spec.searching import CONSTRAINED, Choice, Cmaes, Dimension, FloatRange, Grid, NoPruner, Tpe
@@ -145,10 +145,7 @@ def _cycle(needs: Mapping[str, list[str]], start: str) -> list[str]:
 
 def _check_twice(sweep: SweepSpec) -> Iterator[Finding]:
     metrics = [metric.name for metric in sweep.metrics]
-    first: dict[int, int] = {}
-    for number, seed in enumerate(sweep.seeds):  # There may be thousands: not each with all before it.
-        if first.setdefault(seed, number) != number:
-            yield Finding(("seeds", number), f"{seed} is written twice; keep one of them", (("seeds",),))
+    yield from twice_written(sweep.seeds)
     written: list[tuple[Path, Any, Sequence[Any]]]
     written = [(("metrics", number, "name"), name, metrics[:number]) for number, name in enumerate(metrics)]
     for path, dimension in sweep.space.items():

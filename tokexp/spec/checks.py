@@ -29,7 +29,7 @@ from tokexp.spec.coefficients import Dct
 from tokexp.spec.data import SIZES, GivenTokens, TokenStoreData, TorchvisionData
 from tokexp.spec.evaluation import Corruption
 from tokexp.spec.experiment import Experiment
-from tokexp.spec.findings import Finding
+from tokexp.spec.findings import Finding, twice_written
 from tokexp.spec.grids import image_side, pixels_per_token, read_sides, stem_fault, stored_sides
 from tokexp.spec.published_tokenizers import FrozenTokenizer
 from tokexp.spec.storage import SeitCodec
@@ -182,10 +182,7 @@ def _check_parts(spec: Experiment) -> Iterator[Finding]:
 
 def _check_seeds(spec: Experiment) -> Iterator[Finding]:
     """Yield seeds that are written twice. None of CHECKS, which the points of sweeps run: sweeps look at their own."""
-    first: dict[int, int] = {}
-    for number, seed in enumerate(spec.seeds):
-        if first.setdefault(seed, number) != number:
-            yield Finding(("seeds", number), f"{seed} is written twice; keep one of them", (("seeds",),))
+    yield from twice_written(spec.seeds)
 
 
 CHECKS: tuple[tuple[tuple[str, ...], Callable[[Experiment], Iterator[Finding]]], ...] = (

@@ -1,5 +1,6 @@
-"""What a check of combinations reports."""
+"""What a check of combinations reports, and the check that experiments and sweeps share."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tokexp.spec.yaml_tree import Path
@@ -17,3 +18,11 @@ class Finding:
     message: str
     because: tuple[Path, ...]
     at_key: bool = False
+
+
+def twice_written(seeds: Sequence[int]) -> Iterator[Finding]:
+    """Yield the seeds of an experiment or a sweep that are in its list already; there may be thousands of them."""
+    first: dict[int, int] = {}
+    for number, seed in enumerate(seeds):
+        if first.setdefault(seed, number) != number:
+            yield Finding(("seeds", number), f"{seed} is written twice; keep one of them", (("seeds",),))
